@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a person chose: `MountConfig` (what the union is) and `SessionConfig` (how it is mounted).
+
+Both are frozen values without behaviour. How they are read from a command line is in `options`;
+whether the layers they name are any good is for `Union` to say.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = ["Format", "IdMap", "MountConfig", "SessionConfig", "Transport"]
+
+Format = Literal["overlay", "aufs"]
+Transport = Literal["auto", "device", "pyfuse3"]
+IdMap = tuple[tuple[int, int, int], ...]  # (id inside the union, id on the layers, how many)
+
+
+def _is_root() -> bool:
+    return os.geteuid() == 0
+
+
+def _is_user() -> bool:
+    return os.geteuid() != 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountConfig:
+    """What the union is made of and how it behaves; nothing of FUSE.
+
+    lower         -- read-only layers, topmost first, absolute paths
+    upper         -- the layer that takes the changes, absolute path; None makes a read-only union
+    work          -- directory on upper's filesystem for atomic steps; needed with upper
+    format        -- which marks are read and written: the kernel's ("overlay") or AUFS's
+    userxattr     -- marks are kept as user.overlay.* instead of trusted.overlay.*
+    volatile      -- fsync is not passed on; the upper is marked so that a crash is noticed
+    redirect_dir  -- rename directories with lower content by a redirect (False: EXDEV)
+    metacopy      -- copy up metadata alone where only metadata changed
+    index         -- hard links of lower files stay one file after copy-up
+    xattrs        -- False: every xattr call is answered with ENOTSUP
+    acl           -- False: POSIX ACLs are neither shown nor inherited
+    read_only     -- changes are refused although there is an upper
+    squash_to_uid -- every object appears to belong to this user
+    squash_to_gid -- every object appears to belong to this group
+    uidmapping    -- user ids inside the union and on the layers, by ranges
+    gidmapping    -- the same for group ids
+    """
+
+    lower: tuple[bytes, ...]
+    upper: bytes | None = None
+    work: bytes | None = None
+    format: Format = "overlay"
+    userxattr: bool = False
+    volatile: bool = False
+    redirect_dir: bool = True
+    metacopy: bool = False
+    index: bool = True
+    xattrs: bool = True
+    acl: bool = True
+    read_only: bool = False
+    squash_to_uid: int | None = None
+    squash_to_gid: int | None = None
+    uidmapping: IdMap = ()
+    gidmapping: IdMap = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionConfig:
+    """How the union is shown to the system; nothing of layers.
+
+    mountpoint  -- absolute path of the directory to mount on
+    transport   -- "auto": device where it can run, else pyfuse3
+    fsname      -- the source in /proc/mounts; the filesystem's type is fuse.<subtype>
+    subtype     -- see fsname
+    allow_other -- users other than the mounter may enter; by default when root mounts
+    read_only … lazytime -- the mount flags of mount(8) with the same names; by default nosuid and
+                   nodev where the mounter is not root
+    debug       -- requests and unexpected errors are reported on stderr
+    """
+
+    mountpoint: bytes
+    transport: Transport = "auto"
+    fsname: str = "lamina"
+    subtype: str = "lamina"
+    allow_other: bool = field(default_factory=_is_root)
+    read_only: bool = False
+    nosuid: bool = field(default_factory=_is_user)
+    nodev: bool = field(default_factory=_is_user)
+    noexec: bool = False
+    noatime: bool = False
+    nodiratime: bool = False
+    strictatime: bool = False
+    lazytime: bool = False
+    sync: bool = False
+    dirsync: bool = False
+    debug: bool = False
