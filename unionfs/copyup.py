@@ -1,0 +1,508 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Copy-up: from a lower object to the same object in upper, in one step for every observer.
+
+The copy is made whole in the work directory (content, owner, mode, xattrs, times, marks) and one
+rename puts it in its place; before that nothing has changed, after it everything has. Parents come
+first, each in the same way. A copy-up shows in no attribute: numbers, times and link counts stay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from typing import Final
+
+from unionfs import names, origin
+from unionfs.layer import Part, proc_path
+from unionfs.links import write_links
+from unionfs.marks import list_xattrs
+from unionfs.node import Directory, Links, Node
+from unionfs.stack import Stack
+from unionfs.sys import calls
+
+_CHUNK: Final = 1 << 26
+# Less than this is copied where it is asked for; more is a job for `CopyUp` (bytes).
+INLINE: Final = 1 << 20
+_ACLS: Final = (names.ACL_ACCESS, names.ACL_DEFAULT)
+
+
+def copy_up_directory(stack: Stack, directory: Directory) -> Part:
+    """Give a directory, and first those above it, an upper part; return it.
+
+    Raises EROFS on a union that takes no changes, and whatever the upper filesystem does.
+    """
+    upper = directory.upper
+    if upper is not None:
+        return upper
+    if not stack.writable:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+    missing = [directory]
+    for above in directory.chain():
+        if above.parent is not None and above.parent.upper is None:
+            missing.append(above.parent)
+    for node in reversed(missing):
+        if node.upper is None:
+            _copy_directory(stack, node)
+    made = directory.upper
+    assert made is not None
+    return made
+
+
+def _copy_directory(stack: Stack, node: Directory) -> None:
+    parent = node.parent
+    if node.gone or parent is None:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    work = stack.workdir()
+    source = node.parts[0].open()
+    found = os.stat(source)
+    name = work.temporary()
+    os.mkdir(name, 0o700, dir_fd=work.fd)
+    try:
+        path = proc_path(work.fd, name)
+        copy_xattrs(stack, b"/proc/self/fd/%d" % source, True, path)
+        os.chown(name, found.st_uid, found.st_gid, dir_fd=work.fd, follow_symlinks=False)
+        os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=work.fd)
+        _set_times(work.fd, name, found)
+        above = parent.parts[0].open()
+        with _kept_times(above):
+            os.rename(name, node.name, src_dir_fd=work.fd, dst_dir_fd=above)
+    except BaseException:
+        work.discard(name)
+        raise
+    upper = node.add_upper(stack.upper_layer(), stack.descriptors)
+    node.real = os.stat(upper.open()).st_ino
+    stack.moved_up(node)
+    note_upper_name(parent, node.name)
+
+
+class CopyUp:
+    """The copy-up of one non-directory, in three steps.
+
+    `__init__` opens the lower file and makes the temporary; `copy` moves the content and may run in
+    any thread; `publish` does the rest on the serving thread. After an error nothing is left.
+
+    node -- what is copied up
+    size -- bytes of content that are needed: all of them, or fewer if the file is to be truncated
+    """
+
+    def __init__(self, stack: Stack, node: Node, size: int | None = None) -> None:
+        self.node = node
+        self._stack = stack
+        self._source = -1
+        self._target = -1
+        self._done = False
+        self._parent = node.parent
+        self._name = node.name
+        if not stack.writable:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        if node.fd < 0:
+            assert self._parent is not None
+            copy_up_directory(stack, self._parent)
+        self._stat = node.real_stat()
+        self._metacopy = False
+        self._truncated = size is not None and size < self._stat.st_size
+        self._size = min(size, self._stat.st_size) if size is not None else self._stat.st_size
+        work = stack.workdir()
+        self._temporary = work.temporary()
+        mode = self._stat.st_mode
+        try:
+            if stat.S_ISREG(mode):
+                self._source = open_content(node, os.O_RDONLY)
+                self._target = os.open(
+                    self._temporary,
+                    os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC,
+                    0o600,
+                    dir_fd=work.fd,
+                )
+            elif stat.S_ISLNK(mode):
+                os.symlink(read_symlink(node), self._temporary, dir_fd=work.fd)
+            else:
+                os.mknod(
+                    self._temporary, mode & ~0o7777 | 0o600, self._stat.st_rdev, dir_fd=work.fd
+                )
+        except BaseException:
+            self.abandon()
+            raise
+
+    @property
+    def long(self) -> bool:
+        """Whether the copy is worth a thread of its own."""
+        return self._source >= 0 and min(self._size, self._stat.st_blocks * 512) > INLINE
+
+    def metadata_only(self) -> None:
+        """Leave the content below (overlayfs.rst, "Metadata only copy up"); before `copy`."""
+        self._metacopy = self._source >= 0
+
+    def copy(self) -> None:
+        """Move the content. Reads and writes only descriptors of its own."""
+        if self._source < 0:
+            return
+        if self._metacopy:
+            os.ftruncate(self._target, self._stat.st_size)
+            return
+        try:
+            copy_content(self._source, self._target, self._size)
+            if not self._stack.config.volatile and self._size:
+                os.fdatasync(self._target)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def publish(self) -> None:
+        """Complete the copy and put it in its place; the node then stands for it.
+
+        If the node was copied up or removed from the tree in the meantime, nothing is replaced.
+        """
+        try:
+            self._publish()
+        finally:
+            self.abandon()
+
+    def _publish(self) -> None:
+        node, stack = self.node, self._stack
+        if node.is_upper:
+            return
+        work = stack.workdir()
+        found = self._stat
+        path = proc_path(work.fd, self._temporary)
+        name = self._temporary
+        mode = found.st_mode
+        os.chown(name, found.st_uid, found.st_gid, dir_fd=work.fd, follow_symlinks=False)
+        copy_xattrs(stack, node.real_path(), node.follow, path)
+        if not stat.S_ISLNK(mode):
+            os.chmod(name, stat.S_IMODE(mode), dir_fd=work.fd)
+        mark = self._mark_origin(path)
+        if self._truncated:
+            calls.utimensat(work.fd, name, found.st_atime_ns, calls.NOW, calls.AT_SYMLINK_NOFOLLOW)
+        else:
+            _set_times(work.fd, name, found)
+        made = os.stat(name, dir_fd=work.fd, follow_symlinks=False)
+        data = self._mark_metacopy(path)
+        if node.fd >= 0 or node.parent is None or not isinstance(node.parent, Directory):
+            self._publish_nameless(made)
+        else:
+            self._publish_named(path, mark, made)
+        node.data = data
+        node.real = made.st_ino
+        stack.moved_up(node)
+        self._switch_files()
+
+    def _mark_origin(self, path: bytes) -> bytes | None:
+        """Write the origin mark; None if the copy is to be a file of its own."""
+        node, stack = self.node, self._stack
+        if stack.config.format != "overlay" or node.fd >= 0:
+            return None
+        several = self._stat.st_nlink > 1
+        if several and stack.index is None:
+            return None
+        mark = origin.encode(node.part.layer, node.part.open(), node.name)
+        if mark is None:
+            return None
+        with contextlib.suppress(OSError):
+            os.setxattr(path, stack.marks.prefix + names.ORIGIN, mark, follow_symlinks=False)
+            return mark if several else b""
+        return None
+
+    def _mark_metacopy(self, path: bytes) -> tuple[Part, bytes] | None:
+        if not self._metacopy:
+            return None
+        node, stack = self.node, self._stack
+        prefix = stack.marks.prefix
+        os.setxattr(path, prefix + names.METACOPY, b"", follow_symlinks=False)
+        return node.data or (node.part, node.name)
+
+    def _publish_nameless(self, made: os.stat_result) -> None:
+        """The name is gone but the file is still in use: the copy lives only as long as it is."""
+        node, work = self.node, self._stack.workdir()
+        fd = os.open(self._temporary, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work.fd)
+        os.unlink(self._temporary, dir_fd=work.fd)
+        self._done = True
+        before = node.fd
+        node.fd = fd
+        if before >= 0:
+            os.close(before)
+        node.part = self._stack.root.parts[0]
+        self._stack.descriptors.drop(node.part)
+
+    def _publish_named(self, path: bytes, mark: bytes | None, made: os.stat_result) -> None:
+        node, stack = self.node, self._stack
+        work = stack.workdir()
+        parent, name = node.parent, node.name
+        assert parent is not None
+        upper = parent.parts[0]
+        above = upper.open()
+        if mark is not None:
+            mark_impure(stack, parent)
+        ino_before = node.ino
+        if mark and stack.index is not None:
+            self._enter_index(path, mark)
+        elif self._stat.st_nlink > 1:
+            # Without an index the names part here, and the copy has a number of its own.
+            node.links = None
+        with _kept_times(above):
+            os.rename(self._temporary, name, src_dir_fd=work.fd, dst_dir_fd=above)
+        self._done = True
+        assert node.ino == ino_before
+        if node.links is not None and stack.index is not None:
+            node.part, node.name = stack.index, node.links.name
+        else:
+            node.part = upper
+        note_upper_name(parent, name)
+
+    def _enter_index(self, path: bytes, mark: bytes) -> None:
+        node, stack = self.node, self._stack
+        work = stack.workdir()
+        assert stack.index is not None
+        entry = origin.index_name(mark)
+        lost = stack.lost_links.pop(node.ino, 0)
+        links = Links(self._stat.st_nlink, max(self._stat.st_nlink - lost, 1), entry)
+        value = b"L%+d" % (links.count - links.lower)
+        os.setxattr(path, stack.marks.prefix + names.NLINK, value, follow_symlinks=False)
+        os.link(
+            self._temporary,
+            entry,
+            src_dir_fd=work.fd,
+            dst_dir_fd=stack.index.open(),
+            follow_symlinks=False,
+        )
+        work.indexed.add(entry)
+        node.links = links
+
+    def _switch_files(self) -> None:
+        """Let descriptors that were opened before see what is written from now on."""
+        node = self.node
+        if node.data is not None:
+            return
+        for file in node.files or ():
+            with contextlib.suppress(OSError):
+                file.replace(node.open_real(file.flags & ~os.O_TRUNC & ~os.O_CREAT & ~os.O_EXCL))
+
+    def abandon(self) -> None:
+        """Give up, or clean up after `publish`."""
+        for fd in (self._source, self._target):
+            if fd >= 0:
+                os.close(fd)
+        self._source = self._target = -1
+        if not self._done:
+            self._done = True
+            self._stack.workdir().discard(self._temporary)
+
+
+def copy_up(stack: Stack, node: Node, size: int | None = None, *, metadata: bool = False) -> None:
+    """Make sure that a node lies in upper.
+
+    size     -- only so many bytes of content are needed (open with O_TRUNC, truncate)
+    metadata -- the content is not about to change and may stay below, if the union is set so
+    """
+    if node.is_upper:
+        if node.data is not None and not metadata:
+            complete(stack, node, size)
+        return
+    if isinstance(node, Directory):
+        copy_up_directory(stack, node)
+        return
+    job = CopyUp(stack, node, size)
+    if metadata and stack.config.metacopy and node.fd < 0 and not _has_several_names(job):
+        job.metadata_only()
+    job.copy()
+    job.publish()
+
+
+def _has_several_names(job: CopyUp) -> bool:
+    return job.node.real_stat().st_nlink > 1
+
+
+def complete(stack: Stack, node: Node, size: int | None = None) -> None:
+    """Bring the content of a metadata-only copy up, then take its mark away."""
+    if node.data is None:
+        return
+    found = node.real_stat()
+    source = open_content(node, os.O_RDONLY)
+    try:
+        target = node.open_real(os.O_RDWR)
+        try:
+            wanted = found.st_size if size is None else min(size, found.st_size)
+            copy_content(source, target, wanted)
+            if not stack.config.volatile:
+                os.fsync(target)
+            calls.utimensat(target, None, found.st_atime_ns, found.st_mtime_ns)
+        finally:
+            os.close(target)
+    finally:
+        os.close(source)
+    os.removexattr(
+        node.real_path(), stack.marks.prefix + names.METACOPY, follow_symlinks=node.follow
+    )
+    node.data = None
+    for file in node.files or ():
+        file.replace(node.open_real(file.flags & ~os.O_TRUNC))
+
+
+def open_content(node: Node, flags: int) -> int:
+    """Open where the content of a regular file lies, below a metadata-only copy if need be."""
+    if node.data is None:
+        return node.open_real(flags)
+    part, name = node.data
+    return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=part.open())
+
+
+def read_symlink(node: Node) -> bytes:
+    if node.fd >= 0:
+        return os.readlink(b"", dir_fd=node.fd)
+    return os.readlink(node.name, dir_fd=node.part.open())
+
+
+def copy_content(source: int, target: int, size: int) -> None:
+    """Copy the first ``size`` bytes: shared extents where possible, holes kept as holes.
+
+    In this order: FICLONE (all of it), copy_file_range(2) extent by extent, read and write.
+    """
+    if size and calls.clone_file(source, target):
+        os.ftruncate(target, size)
+        return
+    os.ftruncate(target, size)
+    position = 0
+    while position < size:
+        try:
+            start = os.lseek(source, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            if error.errno != errno.EINVAL:
+                raise
+            start, end = position, size
+        else:
+            end = os.lseek(source, start, os.SEEK_HOLE) if start < size else size
+        _copy_extent(source, target, min(start, size), min(end, size))
+        position = end
+
+
+def _copy_extent(source: int, target: int, start: int, end: int) -> None:
+    position = start
+    try:
+        while position < end:
+            step = os.copy_file_range(
+                source, target, min(end - position, _CHUNK), position, position
+            )
+            if step == 0:
+                break
+            position += step
+    except OSError as error:
+        if error.errno not in (
+            errno.EXDEV,
+            errno.EINVAL,
+            errno.ENOSYS,
+            errno.EOPNOTSUPP,
+            errno.EBADF,
+            errno.EPERM,
+        ):
+            raise
+    while position < end:
+        data = os.pread(source, min(end - position, 1 << 20), position)
+        if not data:
+            return
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(target, view, position)
+            position += written
+            view = view[written:]
+
+
+def copy_xattrs(stack: Stack, source: bytes, follow: bool, target: bytes) -> None:
+    """Copy every xattr but the private marks. ``target`` is reached without following symlinks.
+
+    What the upper cannot hold of security labels and ACLs is left out, as kernel overlayfs does;
+    for other xattrs ENOTSUP is passed on only if the union is to have xattrs.
+    """
+    prefix = stack.marks.prefix
+    escaped = prefix + names.ESCAPE
+    for name in list_xattrs(source, follow):
+        if name.startswith(prefix) and not name.startswith(escaped):
+            continue
+        if name.startswith(names.FUSE_OVERLAYFS):
+            continue
+        try:
+            value = os.getxattr(source, name, follow_symlinks=follow)
+            os.setxattr(target, name, value, follow_symlinks=False)
+        except OSError as error:
+            if error.errno == errno.ENODATA:
+                continue
+            optional = name.startswith(b"security.") or name in _ACLS
+            if error.errno in (errno.ENOTSUP, errno.EPERM) and (
+                optional or not stack.config.xattrs
+            ):
+                continue
+            if error.errno == errno.EPERM and name.startswith(b"trusted."):
+                continue
+            raise
+
+
+def _set_times(dirfd: int, name: bytes, found: os.stat_result) -> None:
+    calls.utimensat(dirfd, name, found.st_atime_ns, found.st_mtime_ns, calls.AT_SYMLINK_NOFOLLOW)
+
+
+@contextlib.contextmanager
+def _kept_times(dirfd: int):  # type: ignore[no-untyped-def]
+    """Undo what an entry that no user made does to the times of the directory it lands in."""
+    before = os.stat(dirfd)
+    yield
+    with contextlib.suppress(OSError):
+        _set_times(dirfd, b".", before)
+
+
+def mark_impure(stack: Stack, parent: Directory) -> None:
+    """Tell kernel overlayfs that children show another number than their own (overlay.impure)."""
+    if parent.impure:
+        return
+    parent.impure = True
+    with contextlib.suppress(OSError):
+        os.setxattr(
+            b"/proc/self/fd/%d" % parent.parts[0].open(), stack.marks.prefix + names.IMPURE, b"y"
+        )
+
+
+def note_upper_name(parent: Directory, name: bytes) -> None:
+    """The upper part now holds a name that a lower part held: keep the name map right."""
+    table = parent.names
+    if table is None:
+        return
+    top = -len(parent.parts)
+    where = table.get(name)
+    if where is None:
+        table[name] = top
+    elif isinstance(where, int):
+        if where != top:
+            table[name] = (top, where)
+    elif where[0] != top:
+        table[name] = (top, *where)
+
+
+def note_new_name(parent: Directory, name: bytes, *, covers: bool) -> None:
+    """A new object stands in upper: keep the name map right.
+
+    covers -- it took the place of a whiteout, so lower parts hold the name; that is all a later
+              delete has to know, and the lowest part stands for all of them
+    """
+    if parent.names is not None:
+        top = -len(parent.parts)
+        parent.names[name] = (top, -1) if covers else top
+
+
+def link_alias(stack: Stack, node: Node, parent: Directory, name: bytes) -> None:
+    """Give an indexed file the upper name it still lacks: a name seen only in a lower layer."""
+    assert stack.index is not None
+    assert node.links is not None
+    upper = copy_up_directory(stack, parent)
+    write_links(stack, node, relative_to_lower=True)
+    with _kept_times(upper.open()):
+        os.link(
+            node.links.name,
+            name,
+            src_dir_fd=stack.index.open(),
+            dst_dir_fd=upper.open(),
+            follow_symlinks=False,
+        )
+    mark_impure(stack, parent)
+    note_upper_name(parent, name)

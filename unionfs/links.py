@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hard links of lower files: one file before and after copy-up, with one link count.
+
+As kernel overlayfs with ``index=on``: the first copy-up of a lower file with several names enters
+its upper inode in the index under its origin; every other name finds it there. How many names the
+merged tree has for it is kept in the ``overlay.nlink`` mark, relative to the link count of the upper
+("U+n") or the lower ("L+n") inode, whichever the step about to be made leaves right in a crash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from typing import Final
+
+from unionfs import names, origin
+from unionfs.layer import Part
+from unionfs.node import Links, Node
+from unionfs.stack import Stack
+
+_NLINK: Final = re.compile(rb"([UL])([+-]\d{1,9})\Z")
+
+
+def indexed_place(stack: Stack, part: Part, name: bytes) -> tuple[Part, bytes] | None:
+    """Where the copied-up inode of a lower file lies, if it is in the index."""
+    if stack.index is None:
+        return None
+    mark = origin.encode(part.layer, part.open(), name)
+    if mark is None:
+        return None
+    entry = origin.index_name(mark)
+    return (stack.index, entry) if entry in stack.workdir().indexed else None
+
+
+def read_links(
+    stack: Stack,
+    mark: bytes,
+    nlink: bytes | None,
+    upper: os.stat_result,
+    lower: os.stat_result | None = None,
+) -> Links | None:
+    """What the marks on an upper inode say of its names; None if it is not in the index."""
+    name = origin.index_name(mark)
+    if stack.work is None or name not in stack.work.indexed:
+        return None
+    if lower is None:
+        decoded = origin.decode(mark)
+        resolved = origin.resolve(decoded, stack.lowers) if decoded is not None else None
+        lower = resolved[1] if resolved is not None else None
+    below = lower.st_nlink if lower is not None else 0
+    count = upper.st_nlink - 1
+    match = _NLINK.match(nlink) if nlink is not None else None
+    if match is not None:
+        base, offset = match.groups()
+        if base == b"U":
+            count = upper.st_nlink + int(offset)
+        elif lower is not None:
+            count = below + int(offset)
+    return Links(below, max(count, 1), name)
+
+
+def write_links(stack: Stack, node: Node, *, relative_to_lower: bool) -> None:
+    """Write the link count down before a step that changes the other base.
+
+    Before a name is linked from the index into upper: relative to the lower inode. Before a name is
+    added to or removed from the merged tree: relative to the upper inode, which changes with it.
+    """
+    links = node.links
+    if links is None:
+        return
+    if relative_to_lower and links.lower:
+        value = b"L%+d" % (links.count - links.lower)
+    else:
+        value = b"U%+d" % (links.count - node.real_stat().st_nlink)
+    os.setxattr(
+        node.real_path(),
+        stack.marks.prefix + names.NLINK,
+        value,
+        follow_symlinks=node.follow,
+    )
+
+
+def drop_from_index(stack: Stack, node: Node) -> None:
+    """The last name is gone from the merged tree: let the inode go too."""
+    links = node.links
+    if links is None or stack.index is None:
+        return
+    if node.fd < 0:
+        node.fd = node.open_real(os.O_PATH)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(links.name, dir_fd=stack.index.open())
+    stack.workdir().indexed.discard(links.name)

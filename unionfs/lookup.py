@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a name to the objects that stand for it, and from those to the node.
+
+One pass from the topmost layer down (docs/semantics.md, "Lookup"): a whiteout ends it, a
+non-directory ends it, directories are collected until one is opaque. A redirect changes what is
+sought in the layers below it. Nothing here changes a layer.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Final, NamedTuple
+
+from unionfs import origin
+from unionfs.layer import Part
+from unionfs.links import indexed_place, read_links
+from unionfs.marks import DirectoryMarks, exists
+from unionfs.node import DT_DIRECTORY, Directory, Node
+from unionfs.readdir import load_names
+from unionfs.stack import Stack
+
+NAME_MAX: Final = 255
+# After so many lookups that had to ask several layers, a directory's name map is read.
+_PROBES: Final = 2
+
+
+class Found(NamedTuple):
+    """What stands for a name.
+
+    part, stat -- the topmost object: where it lies (under the sought name) and its lstat
+    parts      -- for a directory, all that it merges, topmost first; else empty
+    marks      -- of the topmost directory
+    """
+
+    part: Part
+    stat: os.stat_result
+    parts: list[Part]
+    marks: DirectoryMarks | None
+
+    @property
+    def is_dir(self) -> bool:
+        return self.marks is not None
+
+
+def find(stack: Stack, parent: Directory, name: bytes) -> Found | None:
+    """The object of a name in a merged directory, None if there is none.
+
+    Raises OSError as the layers do, and ENAMETOOLONG for a name no layer could hold.
+    """
+    if len(name) > NAME_MAX:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
+    if parent.gone:
+        return None
+    if stack.descriptors.full:
+        stack.descriptors.trim()
+    parts = parent.parts
+    if len(parts) == 1:
+        candidates: list[Part] = parts
+    else:
+        table = parent.names
+        if table is None:
+            parent.probes += 1
+            if parent.probes > _PROBES:
+                parent.probes = 0
+                table = load_names(stack, parent)
+        if table is None:
+            candidates = parts
+        else:
+            where = table.get(name)
+            if where is None:
+                return None
+            if where.__class__ is int:
+                candidates = [parts[where]]
+            else:
+                candidates = [parts[index] for index in where]  # type: ignore[union-attr]
+    marks = stack.marks
+    if marks.wh and marks.reserved(name):
+        return None
+    for position, part in enumerate(candidates):
+        fd = part.fd
+        try:
+            found = os.stat(name, dir_fd=fd if fd >= 0 else part.open(), follow_symlinks=False)
+        except FileNotFoundError:
+            if marks.wh and marks.hides(part, name):
+                return None
+            continue
+        mode = found.st_mode
+        if stat.S_ISDIR(mode):
+            return _directory(stack, parent, name, candidates, position, found)
+        if marks.is_whiteout(part, name, found):
+            return None
+        return Found(part, found, [], None)
+    return None
+
+
+def _directory(
+    stack: Stack,
+    parent: Directory,
+    name: bytes,
+    candidates: list[Part],
+    position: int,
+    found: os.stat_result,
+) -> Found:
+    """Collect what a directory merges, from the candidate where it was found first."""
+    top = candidates[position]
+    bottom = stack.layers[-1]
+    parts: list[Part] = []
+    first: DirectoryMarks | None = None
+    seek = name
+    while True:
+        part = candidates[position]
+        if part.layer is bottom and first is not None:
+            parts.append(_child(stack, part, seek))
+            break
+        marks = stack.marks.of_directory(part.open(), seek)
+        below = _child(stack, part, seek)
+        below.xwhiteouts = marks.xwhiteouts
+        parts.append(below)
+        if first is None:
+            first = marks
+        if marks.opaque or part.layer is bottom:
+            break
+        if marks.redirect is not None:
+            if marks.redirect.startswith(b"/"):
+                parts += _beneath(stack, part.layer.index, marks.redirect[1:])
+                break
+            seek = marks.redirect
+            # The name map speaks of the old name: ask all layers from here on.
+            candidates = [lower for lower in parent.parts if lower.layer.index > part.layer.index]
+            position = -1
+        following = _next_directory(stack, candidates, position + 1, seek)
+        if following is None:
+            break
+        position = following
+    return Found(top, found, parts, first)
+
+
+def _next_directory(stack: Stack, candidates: list[Part], start: int, name: bytes) -> int | None:
+    """Where the merge goes on: the next candidate with a directory of the name, if nothing ends it."""
+    for position in range(start, len(candidates)):
+        part = candidates[position]
+        try:
+            found = os.stat(name, dir_fd=part.open(), follow_symlinks=False)
+        except FileNotFoundError:
+            if stack.marks.wh and stack.marks.hides(part, name):
+                return None
+            continue
+        return position if stat.S_ISDIR(found.st_mode) else None
+    return None
+
+
+def _child(stack: Stack, part: Part, name: bytes) -> Part:
+    """The part for a directory in another part; an upper one is told its path by its node."""
+    where = part.where() if part.layer.index else b""
+    return stack.part(part.layer, where + b"/" + name if where else name)
+
+
+def _beneath(stack: Stack, above: int, path: bytes) -> list[Part]:
+    """The directories that an absolute redirect names in the layers below number ``above``.
+
+    Each step of the path obeys the marks of the layer it is sought in, and a redirect met on the
+    way changes the path for the layers further down (overlayfs.rst, "redirect_dir").
+    """
+    parts: list[Part] = []
+    steps = path.split(b"/")
+    for layer in stack.layers:
+        if layer.index <= above:
+            continue
+        part = stack.part(layer, b"")
+        ends = False
+        redirected: list[bytes] = []
+        for number, step in enumerate(steps):
+            last = number == len(steps) - 1
+            try:
+                found = os.stat(step, dir_fd=part.open(), follow_symlinks=False)
+            except FileNotFoundError:
+                ends = stack.marks.wh and stack.marks.hides(part, step)
+                part.close()
+                redirected += steps[number:]
+                break
+            if not stat.S_ISDIR(found.st_mode):
+                part.close()
+                ends = True
+                break
+            marks = stack.marks.of_directory(part.open(), step)
+            below = _child(stack, part, step)
+            below.xwhiteouts = marks.xwhiteouts
+            part.close()
+            part = below
+            ends = ends or marks.opaque
+            if marks.redirect is None:
+                redirected.append(step)
+            elif marks.redirect.startswith(b"/"):
+                redirected = marks.redirect[1:].split(b"/")
+            else:
+                redirected.append(marks.redirect)
+            if last:
+                parts.append(part)
+        if ends:
+            break
+        steps = redirected
+    return parts
+
+
+def node_of(stack: Stack, parent: Directory, name: bytes, found: Found) -> Node:
+    """The living node of what was found, or a new one."""
+    part, real = found.part, found.stat.st_ino
+    if found.marks is not None:
+        return _directory_node(stack, parent, name, found)
+    if part.layer.index == 0:
+        node = stack.living(part.layer, real)
+        if node is not None:
+            if node.fd >= 0 and node.links is None:
+                stack.relocate(node, parent, part, name)
+            return node
+        return _upper_node(stack, parent, name, part, found.stat)
+    ino = origin.public_ino(part.layer.filesystem, real)
+    if found.stat.st_nlink > 1 and stack.work is not None and stack.work.indexed:
+        place = indexed_place(stack, part, name)
+        if place is not None:
+            return _indexed_node(stack, parent, place, ino, found.stat)
+    node = stack.living(part.layer, real, ino)
+    if node is not None:
+        return node
+    node = Node(0, ino, real, found.stat.st_mode >> 12, parent, part, name)
+    if part.layer is not stack.layers[-1] and stat.S_ISREG(found.stat.st_mode):
+        _find_data(stack, node, parent, name)
+    return stack.adopt(node)
+
+
+def _directory_node(stack: Stack, parent: Directory, name: bytes, found: Found) -> Node:
+    parts = found.parts
+    shown = parts[0]
+    real = found.stat.st_ino
+    layer = found.part.layer
+    ino = origin.public_ino(layer.filesystem, real)
+    if layer.index == 0:
+        living = stack.living(layer, real)
+        if living is not None:
+            return living
+        if len(parts) > 1:
+            shown = parts[1]
+            ino = origin.public_ino(shown.layer.filesystem, os.stat(shown.open()).st_ino)
+    living = stack.living(layer, real, ino)
+    if living is not None:
+        for part in parts:
+            part.close()
+        return living
+    node = Directory(0, ino, real, parent, parts, name)
+    if layer.index == 0:
+        parts[0].path = node.merged_path
+        if found.marks is not None:
+            node.redirect = found.marks.redirect
+            node.impure = found.marks.impure
+    return stack.adopt(node)
+
+
+def _upper_node(
+    stack: Stack, parent: Directory, name: bytes, part: Part, found: os.stat_result
+) -> Node:
+    """A node for an upper object: its number may be that of where it came from."""
+    layer = part.layer
+    ino = origin.public_ino(layer.filesystem, found.st_ino)
+    node = Node(0, ino, found.st_ino, found.st_mode >> 12, parent, part, name)
+    marks = stack.marks.of_file(node.real_path(), False)
+    if marks.origin is not None:
+        shown = _origin_ino(stack, parent, name, marks.origin)
+        if shown is not None and stack.living(layer, found.st_ino, shown) is None:
+            other = stack.nodes.get(shown)
+            if other is None or other.ino != shown:
+                node.ino = shown
+        if marks.nlink is not None:
+            node.links = read_links(stack, marks.origin, marks.nlink, found)
+    if marks.metacopy is not None:
+        node.data = _data_place(stack, parent, name, 0, marks.redirect)
+        if node.data is None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+    return stack.adopt(node)
+
+
+def _indexed_node(
+    stack: Stack,
+    parent: Directory,
+    place: tuple[Part, bytes],
+    ino: int,
+    lower: os.stat_result,
+) -> Node:
+    """A node for a name that still lies in a lower layer while its file was copied up."""
+    part, name = place
+    found = os.stat(name, dir_fd=part.open(), follow_symlinks=False)
+    node = stack.living(part.layer, found.st_ino, ino) or stack.living(part.layer, found.st_ino)
+    if node is not None:
+        return node
+    node = Node(0, ino, found.st_ino, found.st_mode >> 12, parent, part, name)
+    marks = stack.marks.of_file(node.real_path(), False)
+    if marks.origin is not None:
+        node.links = read_links(stack, marks.origin, marks.nlink, found, lower)
+    return stack.adopt(node)
+
+
+def _origin_ino(stack: Stack, parent: Directory, name: bytes, mark: bytes) -> int | None:
+    """The public number of the lower object that an origin mark names, None if it cannot be told.
+
+    Most often it lies under the same name, which costs less to ask than opening by handle, and
+    works for ordinary users too.
+    """
+    for part in parent.parts[1:]:
+        if exists(part.open(), name):
+            if origin.encode(part.layer, part.open(), name) == mark:
+                found = os.stat(name, dir_fd=part.open(), follow_symlinks=False)
+                return origin.public_ino(part.layer.filesystem, found.st_ino)
+            break
+    decoded = origin.decode(mark)
+    if decoded is None:
+        return None
+    resolved = origin.resolve(decoded, stack.lowers)
+    if resolved is None:
+        return None
+    layer, found = resolved
+    return origin.public_ino(layer.filesystem, found.st_ino)
+
+
+def _find_data(stack: Stack, node: Node, parent: Directory, name: bytes) -> None:
+    """For a lower layer that may itself have been an upper: follow its metacopy mark, if any."""
+    marks = stack.marks.of_file(node.real_path(), False)
+    if marks.metacopy is not None:
+        node.data = _data_place(stack, parent, name, node.part.layer.index, marks.redirect)
+        if node.data is None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+
+
+def _data_place(
+    stack: Stack, parent: Directory, name: bytes, above: int, redirect: bytes | None
+) -> tuple[Part, bytes] | None:
+    """Where the content of a file lies of which layer ``above`` has only the metadata.
+
+    The kernel's rule (overlayfs.rst, "Metadata only copy up"): the same name in the parent's
+    lower parts, or where the redirect says; each may again be a metacopy.
+    """
+    if redirect is not None and redirect.startswith(b"/"):
+        directory, _, name = redirect[1:].rpartition(b"/")
+        if directory:
+            parts = _beneath(stack, above, directory)
+        else:
+            parts = [stack.part(layer, b"") for layer in stack.layers if layer.index > above]
+    else:
+        parts = [part for part in parent.parts if part.layer.index > above]
+        name = redirect or name
+    for part in parts:
+        try:
+            found = os.stat(name, dir_fd=part.open(), follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        probe = Node(0, 0, found.st_ino, found.st_mode >> 12, None, part, name)
+        marks = stack.marks.of_file(probe.real_path(), False)
+        if marks.metacopy is None:
+            return part, name
+        if marks.redirect is not None:
+            return _data_place(stack, parent, name, part.layer.index, marks.redirect)
+    return None
+
+
+def is_directory(node: Node) -> bool:
+    return node.kind == DT_DIRECTORY

@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The layers of one union and the table of nodes over them: what every other room works on.
+
+A `Stack` has no verbs. It knows which layers there are, how marks are read, which numbers objects
+get, which nodes live, and where temporary objects are made (`Workdir`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import resource
+from collections.abc import Callable
+from typing import Final
+
+from unionfs import names, origin
+from unionfs.config import MountConfig
+from unionfs.errors import UnionError
+from unionfs.ids import Ids
+from unionfs.layer import Descriptors, Layer, Part, open_layer, open_pair
+from unionfs.marks import AufsMarks, Marks, OverlayMarks
+from unionfs.node import Directory, Node
+from unionfs.workdir import Workdir, refuse_overlap
+
+log: Final = logging.getLogger("unionfs")
+
+ROOT_ID: Final = 1
+_FIRST_SPARE_ID: Final = 1 << 62
+# Names kept in merged name maps, over all directories; the oldest maps are dropped beyond it.
+NAMES_LIMIT: Final = 200_000
+_DESCRIPTORS: Final = 4096
+
+
+class Stack:
+    """What one union stands on.
+
+    config      -- what was asked for
+    layers      -- all layers, topmost first; with an upper, layers[0]
+    upper, work -- the upper layer and its work directory, or None
+    marks       -- how marks are read
+    ids         -- where user and group ids cross
+    own_ids     -- user and group id with which objects are made if nothing is done about it
+    root        -- the top of the merged tree
+    nodes       -- node id → living node
+    index       -- the hard-link index as a part of the upper's filesystem, or None
+    lost_links  -- public number → names removed of a lower file that was never copied up
+    descriptors -- open directory descriptors
+    writable    -- whether changes are allowed
+    """
+
+    def __init__(self, config: MountConfig) -> None:
+        self.config = config
+        self.descriptors = Descriptors(_descriptor_limit())
+        self.upper: Layer | None = None
+        self.work: Workdir | None = None
+        self.layers: list[Layer] = []
+        self.ids = Ids(config)
+        self.own_ids = (os.geteuid(), os.getegid())
+        prefix = names.USER if config.userxattr else names.TRUSTED
+        self.marks: Marks = (AufsMarks if config.format == "aufs" else OverlayMarks)(prefix)
+        self.nodes: dict[int, Node] = {}
+        self._by_ino: dict[int, Node] = {}
+        self._copied: dict[int, Node] = {}
+        self._spare = _FIRST_SPARE_ID
+        self._maps: dict[Directory, int] = {}
+        self._mapped = 0
+        self._most_nodes = 0
+        self.index: Part | None = None
+        self.lost_links: dict[int, int] = {}
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.close)
+            self._open_layers()
+            undo.pop_all()
+        self.writable = self.upper is not None and not config.read_only
+
+    def _open_layers(self) -> None:
+        config = self.config
+        if not config.lower and config.upper is None:
+            raise UnionError("mount a union of", "", "no layer is given")
+        if config.upper is not None:
+            if config.work is None:
+                raise UnionError("use upper directory", config.upper, "no work directory is given")
+            refuse_overlap(config.upper, config.work, config.lower)
+            self.upper, workfd = open_pair(config.upper, config.work)
+            self.layers.append(self.upper)
+            self.work = Workdir(config, self.upper, workfd, self.marks.prefix)
+            if self.work.index_fd >= 0:
+                self.index = self.part(self.upper, names.INDEX)
+                self.index.fd = self.work.index_fd
+        for index, path in enumerate(config.lower, 1):
+            self.layers.append(open_layer(path, index))
+        filesystems: dict[int, int] = {}
+        for layer in self.layers:
+            layer.filesystem = filesystems.setdefault(layer.device, len(filesystems))
+        parts = []
+        for layer in self.layers:
+            part = self.part(layer, b"")
+            parts.append(part)
+            marks = self.marks.of_directory(part.open(), b".")
+            part.xwhiteouts = marks.xwhiteouts
+            self.descriptors.drop(part)
+            if marks.opaque and self.marks.wh:
+                break
+        shown = parts[1] if self.upper is not None and len(parts) > 1 else parts[0]
+        real = os.stat(parts[0].open()).st_ino
+        ino = origin.public_ino(shown.layer.filesystem, os.stat(shown.open()).st_ino)
+        self.root = Directory(ROOT_ID, ino, real, None, parts, b"")
+        self.root.pins = 1
+        self.nodes[ROOT_ID] = self.root
+
+    def part(self, layer: Layer, path: bytes | Callable[[], bytes]) -> Part:
+        return Part(layer, path, self.descriptors)
+
+    def upper_layer(self) -> Layer:
+        """The upper layer, for code that runs only on a writable union."""
+        assert self.upper is not None
+        return self.upper
+
+    def workdir(self) -> Workdir:
+        assert self.work is not None
+        return self.work
+
+    @property
+    def lowers(self) -> list[Layer]:
+        return self.layers[1:] if self.upper is not None else self.layers
+
+    # -- the node table
+
+    def living(self, layer: Layer, real: int, ino: int | None = None) -> Node | None:
+        """The living node of the object with number ``real`` in ``layer``, if there is one."""
+        if layer.index == 0:
+            node = self._copied.get(real)
+            if node is not None:
+                return node
+        if ino is None:
+            ino = origin.public_ino(layer.filesystem, real)
+        node = self._by_ino.get(ino) or self.nodes.get(ino)
+        if (
+            node is not None
+            and node.real == real
+            and (node.part.layer is layer or node.part.layer.device == layer.device)
+            and node.ino == ino
+        ):
+            return node
+        return None
+
+    def adopt(self, node: Node) -> Node:
+        """Give a new node its id and enter it; ``node.ino`` is set already."""
+        ino = node.ino
+        if ino > ROOT_ID and ino not in self.nodes:
+            node.id = ino
+        else:
+            node.id = self._spare
+            self._spare += 1
+            if ino not in self._by_ino:
+                self._by_ino[ino] = node
+        self.nodes[node.id] = node
+        if node.part.layer.index == 0:
+            self.moved_up(node)
+        if node.parent is not None:
+            node.parent.pins += 1
+        self._most_nodes = max(self._most_nodes, len(self.nodes))
+        return node
+
+    def moved_up(self, node: Node) -> None:
+        """Note the upper inode of a node whose public number is another's."""
+        layer = self.upper_layer()
+        if origin.public_ino(layer.filesystem, node.real) != node.ino:
+            self._copied[node.real] = node
+
+    def renew(self, node: Node) -> Node:
+        """A fresh node for the same file, with the same number; the old one lives until forgotten.
+
+        For a transport whose kernel side is bound to the lower file's content: the caller looks
+        the name up again and meets the new node.
+        """
+        fresh = Node(0, node.ino, node.real, node.kind, node.parent, node.part, node.name)
+        fresh.links, fresh.data = node.links, node.data
+        if node.fd >= 0:
+            fresh.fd = os.dup(node.fd)
+        self._by_ino[node.ino] = fresh
+        fresh.id = self._spare
+        self._spare += 1
+        self.nodes[fresh.id] = fresh
+        if fresh.part.layer.index == 0:
+            self.moved_up(fresh)
+        if fresh.parent is not None:
+            fresh.parent.pins += 1
+        return fresh
+
+    def relocate(self, node: Node, parent: Directory, part: Part, name: bytes) -> None:
+        """Let ``node`` be reached by another name from now on."""
+        if node.fd >= 0:
+            os.close(node.fd)
+            node.fd = -1
+        if node.parent is not parent:
+            parent.pins += 1
+            before, node.parent = node.parent, parent
+            if before is not None:
+                before.pins -= 1
+                self.settle(before)
+        node.name = name
+        if not node.is_dir:
+            node.part = part
+
+    def forget(self, node: Node, count: int) -> None:
+        """The kernel has dropped ``count`` of its references."""
+        node.nlookup -= count
+        self.settle(node)
+
+    def settle(self, node: Node) -> None:
+        """Drop the node, and what only it kept, if nobody refers to it."""
+        current: Node | None = node
+        while current is not None and current.nlookup <= 0 and not current.files:
+            if isinstance(current, Directory) and current.pins > 0:
+                return
+            if self.nodes.get(current.id) is not current:
+                return
+            self._drop(current)
+            current = current.parent
+            if isinstance(current, Directory):
+                current.pins -= 1
+        if len(self.nodes) * 4 < self._most_nodes and self._most_nodes > 4096:
+            self._shrink()
+
+    def _drop(self, node: Node) -> None:
+        del self.nodes[node.id]
+        if self._by_ino and self._by_ino.get(node.ino) is node:
+            del self._by_ino[node.ino]
+        if self._copied and self._copied.get(node.real) is node:
+            del self._copied[node.real]
+        if node.fd >= 0:
+            os.close(node.fd)
+            node.fd = -1
+        if isinstance(node, Directory):
+            self.forget_names(node)
+            for part in node.parts:
+                part.close()
+
+    def _shrink(self) -> None:
+        """Give the memory of a table that was once large back (a dict never shrinks by itself)."""
+        kept = list(self.nodes.items())
+        self.nodes.clear()
+        self.nodes.update(kept)
+        self._copied = dict(self._copied)
+        self._by_ino = dict(self._by_ino)
+        self._maps = dict(self._maps)
+        self._most_nodes = len(kept)
+
+    # -- merged name maps
+
+    def remember_names(
+        self, directory: Directory, table: dict[bytes, int | tuple[int, ...]]
+    ) -> None:
+        """Keep the merged name map of a directory, giving up the oldest maps if there are many."""
+        self.forget_names(directory)
+        if len(table) > NAMES_LIMIT // 4:
+            return
+        directory.names = table
+        self._maps[directory] = len(table)
+        self._mapped += len(table)
+        while self._mapped > NAMES_LIMIT:
+            self.forget_names(next(iter(self._maps)))
+
+    def forget_names(self, directory: Directory) -> None:
+        directory.names = None
+        self._mapped -= self._maps.pop(directory, 0)
+
+    def forget_all_names(self) -> None:
+        for directory in list(self._maps):
+            self.forget_names(directory)
+
+    def close(self) -> None:
+        """Release every descriptor and lock; the stack is of no use afterwards. Idempotent."""
+        for node in list(self.nodes.values()):
+            if node.fd >= 0:
+                os.close(node.fd)
+                node.fd = -1
+            for file in node.files or ():
+                if file.fd >= 0:
+                    os.close(file.fd)
+                    file.fd = -1
+            node.files = None
+            if isinstance(node, Directory):
+                for part in node.parts:
+                    part.close()
+        self.nodes.clear()
+        self._by_ino.clear()
+        self._copied.clear()
+        self._maps.clear()
+        self.descriptors.close()
+        if self.work is not None:
+            self.work.close()
+            self.work = None
+        for layer in self.layers:
+            layer.close()
+
+
+def _descriptor_limit() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(64, min(_DESCRIPTORS, soft // 4 if soft > 0 else _DESCRIPTORS))

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`Union`: one verb for each file operation, in domain terms, synchronous, raising ``OSError``.
+
+This is the face of the driver's core. It knows nothing of FUSE; a transport translates requests to
+these verbs and results to replies. What each verb does is in the rooms named after it. All verbs are
+called from one thread; only the data methods of `File` and `CopyUp.copy` may be called from others.
+
+The process's umask must be 0, which `Union` sees to: modes come complete from the caller.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Final
+
+from unionfs import attributes, copyup, make, remove, rename
+from unionfs.config import MountConfig
+from unionfs.copyup import CopyUp
+from unionfs.lookup import find, node_of
+from unionfs.node import Caller, Directory, File, Node, Stat
+from unionfs.readdir import Listing
+from unionfs.stack import Stack
+from unionfs.sys import calls
+
+__all__ = ["NOW", "Caller", "CopyUp", "Directory", "File", "Listing", "Node", "Stat", "Union"]
+
+NOW: Final = calls.NOW
+"""As a time: the moment of the change."""
+
+_DIRECTORY_WANTED: Final = errno.ENOTDIR
+
+
+class Union:
+    """The merged tree of a stack of layers.
+
+    config -- what it was made from
+    root   -- its top directory
+    nodes  -- node id → living node, for transports
+    """
+
+    def __init__(self, config: MountConfig) -> None:
+        """Open and check the layers; raises `UnionError` with one line for a person."""
+        os.umask(0)
+        self.config = config
+        self._stack = Stack(config)
+        self.root: Node = self._stack.root
+        self.nodes: dict[int, Node] = self._stack.nodes
+
+    def close(self) -> None:
+        """Release every descriptor and lock; idempotent."""
+        self._stack.close()
+
+    # -- names
+
+    def lookup(self, parent: Node, name: bytes) -> tuple[Node, Stat] | None:
+        """The object of a name; None if there is none. "." and ".." work."""
+        stack = self._stack
+        above = _directory(parent)
+        if name == b"." or name == b"..":
+            node: Node = above if name == b"." or above.parent is None else above.parent
+            return node, attributes.status(stack, node)
+        found = find(stack, above, name)
+        if found is None:
+            return None
+        node = node_of(stack, above, name, found)
+        if node.real == found.stat.st_ino:
+            return node, attributes.shown(stack, node, found.stat)
+        return node, attributes.status(stack, node)
+
+    def forget(self, node: Node, count: int) -> None:
+        """The kernel drops ``count`` references; a node nobody refers to is dropped."""
+        self._stack.forget(node, count)
+
+    def renew(self, node: Node) -> Node:
+        """A fresh node id for the same file and number; the old node lives until forgotten."""
+        return self._stack.renew(node)
+
+    def opendir(self, node: Node) -> Listing:
+        return Listing(self._stack, _directory(node))
+
+    # -- attributes
+
+    def stat(self, node: Node, file: File | None = None) -> Stat:
+        return attributes.status(self._stack, node, file)
+
+    def birthtime(self, node: Node) -> int | None:
+        """When the object was made, in ns since the epoch; None if the layer does not tell."""
+        return node.birthtime()
+
+    def setattr(
+        self,
+        node: Node,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        size: int | None = None,
+        atime_ns: int | None = None,
+        mtime_ns: int | None = None,
+        file: File | None = None,
+        kill_suidgid: bool = False,
+    ) -> Stat:
+        """chmod(2), chown(2), truncate(2), utimensat(2); times in ns or `NOW`."""
+        return attributes.setattr(
+            self._stack,
+            node,
+            mode=mode,
+            uid=uid,
+            gid=gid,
+            size=size,
+            atime_ns=atime_ns,
+            mtime_ns=mtime_ns,
+            file=file,
+            kill_suidgid=kill_suidgid,
+        )
+
+    def getxattr(self, node: Node, name: bytes) -> bytes:
+        return attributes.getxattr(self._stack, node, name)
+
+    def listxattr(self, node: Node) -> list[bytes]:
+        return attributes.listxattr(self._stack, node)
+
+    def setxattr(self, node: Node, name: bytes, value: bytes, flags: int = 0) -> None:
+        attributes.setxattr(self._stack, node, name, value, flags)
+
+    def removexattr(self, node: Node, name: bytes) -> None:
+        attributes.removexattr(self._stack, node, name)
+
+    def readlink(self, node: Node) -> bytes:
+        if node.kind != stat.S_IFLNK >> 12:
+            raise make.error(errno.EINVAL)
+        return copyup.read_symlink(node)
+
+    def statfs(self) -> os.statvfs_result:
+        """Of the filesystem that changes go to; of the topmost lower without an upper."""
+        return os.fstatvfs(self._stack.layers[0].root)
+
+    # -- making and removing
+
+    def create(
+        self, parent: Node, name: bytes, mode: int, flags: int, caller: Caller
+    ) -> tuple[Node, Stat, File]:
+        """open(2) with O_CREAT: make the file, or open what is there unless O_EXCL."""
+        stack, above = self._stack, _directory(parent)
+        try:
+            node, found, file = make.create(stack, above, name, mode, flags, caller)
+        except FileExistsError:
+            if flags & os.O_EXCL:
+                raise
+            existing = find(stack, above, name)
+            if existing is None:
+                raise
+            node = node_of(stack, above, name, existing)
+            file = self.open(node, flags & ~os.O_CREAT, caller)
+            return node, self.stat(node), file
+        return node, attributes.shown(stack, node, found), file
+
+    def mkdir(self, parent: Node, name: bytes, mode: int, caller: Caller) -> tuple[Node, Stat]:
+        node, found = make.mkdir(self._stack, _directory(parent), name, mode, caller)
+        return node, attributes.shown(self._stack, node, found)
+
+    def mknod(
+        self, parent: Node, name: bytes, mode: int, rdev: int, caller: Caller
+    ) -> tuple[Node, Stat]:
+        node, found = make.mknod(self._stack, _directory(parent), name, mode, rdev, caller)
+        return node, attributes.shown(self._stack, node, found)
+
+    def symlink(
+        self, parent: Node, name: bytes, target: bytes, caller: Caller
+    ) -> tuple[Node, Stat]:
+        node, found = make.symlink(self._stack, _directory(parent), name, target, caller)
+        return node, attributes.shown(self._stack, node, found)
+
+    def link(self, node: Node, parent: Node, name: bytes) -> tuple[Node, Stat]:
+        found = make.link(self._stack, node, _directory(parent), name)
+        return node, attributes.shown(self._stack, node, found)
+
+    def tmpfile(
+        self, parent: Node, mode: int, flags: int, caller: Caller
+    ) -> tuple[Node, Stat, File]:
+        """open(2) with O_TMPFILE."""
+        node, found, file = make.tmpfile(self._stack, _directory(parent), mode, flags, caller)
+        return node, attributes.shown(self._stack, node, found), file
+
+    def unlink(self, parent: Node, name: bytes) -> None:
+        remove.unlink(self._stack, _directory(parent), name)
+
+    def rmdir(self, parent: Node, name: bytes) -> None:
+        remove.rmdir(self._stack, _directory(parent), name)
+
+    def rename(
+        self, parent: Node, name: bytes, newparent: Node, newname: bytes, flags: int = 0
+    ) -> None:
+        rename.rename(self._stack, _directory(parent), name, _directory(newparent), newname, flags)
+
+    # -- content
+
+    def open(self, node: Node, flags: int, caller: Caller | None = None) -> File:
+        """Open a regular file; for writing it is copied up, with O_TRUNC without its content.
+
+        The file's descriptor belongs to it and is closed by `release`. Permission has been checked
+        by the kernel on the merged attributes.
+        """
+        stack = self._stack
+        if node.is_dir:
+            raise make.error(errno.EISDIR)
+        if node.kind != stat.S_IFREG >> 12:
+            raise make.error(errno.ELOOP if node.kind == stat.S_IFLNK >> 12 else errno.ENXIO)
+        truncate = flags & os.O_TRUNC
+        if flags & os.O_ACCMODE != os.O_RDONLY or truncate:
+            if not stack.writable:
+                raise make.error(errno.EROFS)
+            copyup.copy_up(stack, node, 0 if truncate else None)
+        fd = copyup.open_content(node, make.open_flags(flags) | truncate)
+        return make.opened(stack, node, fd, flags)
+
+    def release(self, file: File) -> None:
+        """Close an open file; a node that only this file kept is dropped."""
+        node = file.node
+        if file.fd >= 0:
+            os.close(file.fd)
+            file.fd = -1
+        if node.files is not None:
+            if file in node.files:
+                node.files.remove(file)
+            if not node.files:
+                node.files = None
+                if node.nlookup <= 0:
+                    self._stack.settle(node)
+
+    def copy_up_job(self, node: Node, size: int | None = None) -> CopyUp | None:
+        """The copy-up that a verb about to be called would make, if it is long; else None.
+
+        Run ``copy`` in any thread, then ``publish`` on the serving thread, then call the verb.
+        """
+        stack = self._stack
+        if node.is_upper or node.kind != stat.S_IFREG >> 12 or not stack.writable:
+            return None
+        found = node.real_stat()
+        wanted = found.st_size if size is None else min(size, found.st_size)
+        if min(wanted, found.st_blocks * 512) <= copyup.INLINE:
+            return None
+        return CopyUp(stack, node, size)
+
+    # -- the disc
+
+    def fsyncdir(self, node: Node, datasync: bool) -> None:
+        """fsync(2) of a directory: its upper part, if there is one."""
+        directory = _directory(node)
+        part = directory.upper
+        if part is None or self.config.volatile or directory.gone:
+            return
+        fd = directory.open_real(os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            if datasync:
+                os.fdatasync(fd)
+            else:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def syncfs(self) -> None:
+        """syncfs(2) of the upper's filesystem."""
+        stack = self._stack
+        if stack.upper is None or self.config.volatile:
+            return
+        fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=stack.upper.root)
+        try:
+            calls.syncfs(fd)
+        finally:
+            os.close(fd)
+
+
+def _directory(node: Node) -> Directory:
+    if isinstance(node, Directory):
+        return node
+    raise make.error(_DIRECTORY_WANTED)
