@@ -29,8 +29,6 @@ def unlink(stack: Stack, parent: Directory, name: bytes) -> None:
     below = lies_below(stack, parent, name, found)
     copy_up_directory(stack, parent)
     node = leaving(stack, parent, name, found)
-    if node is not None:
-        write_links(stack, node, relative_to_lower=False)
     if found.part.layer.index:
         whiteout.place(stack, parent, name)
     elif below:
@@ -118,6 +116,8 @@ def leaving(stack: Stack, parent: Directory, name: bytes, found: Found) -> Node 
     if node.links is not None:
         if node.links.count <= 1 and node.fd < 0:
             node.fd = node.open_real(os.O_PATH)
+        if part.layer.index == 0:
+            write_links(stack, node, relative_to_lower=False)
     elif node.fd < 0 and node.parent is parent and node.name == name:
         node.fd = node.open_real(os.O_PATH)
     return node
@@ -129,6 +129,9 @@ def left(stack: Stack, node: Node | None, found: Found) -> None:
         node.links.count -= 1
         if node.links.count <= 0:
             drop_from_index(stack, node)
+        elif found.part.layer.index:
+            # The upper inode keeps its links: only now is the count relative to them another.
+            write_links(stack, node, relative_to_lower=False)
     elif found.part.layer.index and found.stat.st_nlink > 1:
         ino = public_ino(found.part.layer.filesystem, found.stat.st_ino)
         stack.lost_links[ino] = stack.lost_links.get(ino, 0) + 1

@@ -22,7 +22,6 @@ from unionfs.copyup import (
     note_new_name,
 )
 from unionfs.layer import proc_path
-from unionfs.links import write_links
 from unionfs.lookup import Found, find, node_of
 from unionfs.make import error, may_make
 from unionfs.node import Directory, Node
@@ -151,8 +150,6 @@ class _Move:
                 self._empty(replaced)
         elif self.target is not None:
             leaver = leaving(stack, self.newparent, self.newname, self.target)
-            if leaver is not None:
-                write_links(stack, leaver, relative_to_lower=False)
         self._rename(moved, covered)
         self._forget_old()
         self._settle_at(moved, self.newparent, self.newname, hides)
