@@ -14,8 +14,6 @@ from tests.support.daemon import Daemon, Option
 from tests.support.layers import Filesystem, Layers, make_layers
 from tests.support.transport import transports
 
-pytest.register_assert_rewrite("tests.support", "tests.posix")
-
 
 class LayersFactory(Protocol):
     """See `new_layers`."""
