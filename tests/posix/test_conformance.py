@@ -47,7 +47,7 @@ def trees(request: pytest.FixtureRequest) -> Iterator[Trees]:
 
 
 def rows() -> list[ParameterSet]:
-    """kind × case; a deviation on purpose must show (xfail_strict)."""
+    """Each kind with each of its cases; a deviation on purpose must show (xfail_strict)."""
     found = []
     for kind in KINDS.values():
         for case in kind.table(TABLE):

@@ -36,12 +36,7 @@ CHANGES: dict[str, Callable[[str], None]] = {
 
 def numbers_stay() -> Steps:
     """No change of a file changes its number, seen by path, descriptor and listing."""
-    for change in def _rename_twice(name: str) -> None:
-    os.rename(name, name + ".t")
-    os.rename(name + ".t", name)
-
-
-CHANGES:
+    for change in CHANGES:
         file(change, b"content")
     yield
     for change, function in CHANGES.items():
