@@ -12,7 +12,6 @@ below can lead it astray.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -23,7 +22,9 @@ from unionfs.errors import UnionError
 from unionfs.sys import calls
 
 O_DIRECTORY_PATH: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_STRICT: Final = calls.RESOLVE_BENEATH | calls.RESOLVE_NO_SYMLINKS | calls.RESOLVE_NO_XDEV
+_STRICT: Final = (
+    calls.RESOLVE_BENEATH | calls.RESOLVE_NO_SYMLINKS | calls.RESOLVE_NO_XDEV
+)
 # Paths beyond PATH_MAX are walked in pieces of at most this many bytes.
 _PIECE: Final = 3072
 
@@ -100,11 +101,21 @@ class Layer:
     index      -- place in the stack; 0 is the upper's, lowers count from 1 downwards
     device     -- st_dev of the root, by which layers on one filesystem are recognised
     filesystem -- number of the filesystem in this union (0 is the upper's), part of inode numbers
-    uuid       -- 16 bytes as in the kernel's origin marks
-    can_hold   -- None until probed: whether user-visible features work (see `marks`)
+    uuid       -- 16 bytes of the filesystem, as in the kernel's origin marks
+    handles    -- whether its filesystem gives file handles; cleared when it refuses
     """
 
-    __slots__ = ("device", "filesystem", "handles", "index", "inode", "path", "root", "uuid")
+    __slots__ = (
+        "_readable",
+        "device",
+        "filesystem",
+        "handles",
+        "index",
+        "inode",
+        "path",
+        "root",
+        "uuid",
+    )
 
     def __init__(self, path: bytes, root: int, index: int) -> None:
         self.path = path
@@ -116,17 +127,20 @@ class Layer:
         self.filesystem = 0
         self.uuid = bytes(16)
         self.handles = True
-        with contextlib.suppress(OSError):
-            fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
-            try:
-                self.uuid = calls.filesystem_uuid(fd)
-            finally:
-                os.close(fd)
+        self._readable = -1
+
+    def readable(self) -> int:
+        """A descriptor of the root that is not O_PATH, for ioctls and handles; the layer's."""
+        if self._readable < 0:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+            self._readable = os.open(b".", flags, dir_fd=self.root)
+        return self._readable
 
     def close(self) -> None:
-        if self.root >= 0:
-            os.close(self.root)
-            self.root = -1
+        for fd in (self.root, self._readable):
+            if fd >= 0:
+                os.close(fd)
+        self.root = self._readable = -1
 
 
 class Part:
@@ -193,13 +207,20 @@ def open_pair(upper: bytes, work: bytes) -> tuple[Layer, int]:
     _directory(upper, "upper directory")
     _directory(work, "work directory")
     real_upper, real_work = os.path.realpath(upper), os.path.realpath(work)
-    ids = [calls.statx(calls.AT_FDCWD, path, 0).mount_id for path in (real_upper, real_work)]
+    ids = [
+        calls.statx(calls.AT_FDCWD, path, 0).mount_id
+        for path in (real_upper, real_work)
+    ]
     devices = [os.stat(path).st_dev for path in (real_upper, real_work)]
     if ids[0] != ids[1] or devices[0] != devices[1]:
-        raise UnionError("use work directory", work, "it is not on the upper directory's mount")
+        raise UnionError(
+            "use work directory", work, "it is not on the upper directory's mount"
+        )
     common = os.path.commonpath([real_upper, real_work])
     if calls.statx(calls.AT_FDCWD, common, 0).mount_id != ids[0]:
-        raise UnionError("use work directory", work, "a mount lies between it and the upper")
+        raise UnionError(
+            "use work directory", work, "a mount lies between it and the upper"
+        )
     base = _clone(common, read_only=False)
     try:
         root = open_beneath(base, os.path.relpath(real_upper, common))

@@ -133,7 +133,9 @@ class Node:
             return os.stat(self.fd)
         part = self.part
         fd = part.fd
-        return os.stat(self.name, dir_fd=fd if fd >= 0 else part.open(), follow_symlinks=False)
+        return os.stat(
+            self.name, dir_fd=fd if fd >= 0 else part.open(), follow_symlinks=False
+        )
 
     def real_path(self) -> bytes:
         """A path that reaches the object itself if symlinks are followed as `follow` says."""
@@ -148,8 +150,11 @@ class Node:
     def open_real(self, flags: int) -> int:
         """Open the object in its layer; the descriptor is the caller's."""
         if self.fd >= 0:
-            return os.open(b"/proc/self/fd/%d" % self.fd, flags | os.O_CLOEXEC)
-        return os.open(self.name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.part.open())
+            path = b"/proc/self/fd/%d" % self.fd
+            return os.open(path, flags & ~os.O_NOFOLLOW | os.O_CLOEXEC)
+        return os.open(
+            self.name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.part.open()
+        )
 
     def birthtime(self) -> int | None:
         if self.fd >= 0:

@@ -12,7 +12,6 @@ import contextlib
 import os
 import struct
 import sys
-from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from unionfs.layer import Layer
@@ -83,7 +82,7 @@ def resolve(origin: Origin, layers: list[Layer]) -> tuple[Layer, os.stat_result]
             continue
         tried.add(layer.filesystem)
         with contextlib.suppress(OSError):
-            fd = calls.open_by_handle(layer.root, origin.handle, os.O_PATH)
+            fd = calls.open_by_handle(layer.readable(), origin.handle, os.O_PATH)
             try:
                 return layer, os.stat(fd)
             finally:
@@ -99,5 +98,7 @@ def public_ino(filesystem: int, ino: int) -> int:
     """
     if ino >> _FILESYSTEM_SHIFT == 0 and filesystem < 128:
         return ino | filesystem << _FILESYSTEM_SHIFT
+    from hashlib import blake2b  # rarely needed, and slow to load
+
     digest = blake2b(b"%d %d" % (filesystem, ino), digest_size=8).digest()
     return int.from_bytes(digest, "little") | _HASHED

@@ -21,6 +21,7 @@ from unionfs.ids import Ids
 from unionfs.layer import Descriptors, Layer, Part, open_layer, open_pair
 from unionfs.marks import AufsMarks, Marks, OverlayMarks
 from unionfs.node import Directory, Node
+from unionfs.sys import calls
 from unionfs.workdir import Workdir, refuse_overlap
 
 log: Final = logging.getLogger("unionfs")
@@ -58,7 +59,9 @@ class Stack:
         self.ids = Ids(config)
         self.own_ids = (os.geteuid(), os.getegid())
         prefix = names.USER if config.userxattr else names.TRUSTED
-        self.marks: Marks = (AufsMarks if config.format == "aufs" else OverlayMarks)(prefix)
+        self.marks: Marks = (AufsMarks if config.format == "aufs" else OverlayMarks)(
+            prefix
+        )
         self.nodes: dict[int, Node] = {}
         self._by_ino: dict[int, Node] = {}
         self._copied: dict[int, Node] = {}
@@ -80,7 +83,9 @@ class Stack:
             raise UnionError("mount a union of", "", "no layer is given")
         if config.upper is not None:
             if config.work is None:
-                raise UnionError("use upper directory", config.upper, "no work directory is given")
+                raise UnionError(
+                    "use upper directory", config.upper, "no work directory is given"
+                )
             refuse_overlap(config.upper, config.work, config.lower)
             self.upper, workfd = open_pair(config.upper, config.work)
             self.layers.append(self.upper)
@@ -90,16 +95,18 @@ class Stack:
                 self.index.fd = self.work.index_fd
         for index, path in enumerate(config.lower, 1):
             self.layers.append(open_layer(path, index))
-        filesystems: dict[int, int] = {}
+        filesystems: dict[int, tuple[int, bytes]] = {}
         for layer in self.layers:
-            layer.filesystem = filesystems.setdefault(layer.device, len(filesystems))
+            if layer.device not in filesystems:
+                filesystems[layer.device] = (len(filesystems), _uuid(layer))
+            layer.filesystem, layer.uuid = filesystems[layer.device]
         parts = []
         for layer in self.layers:
             part = self.part(layer, b"")
+            part.fd = layer.root
             parts.append(part)
-            marks = self.marks.of_directory(part.open(), b".")
+            marks = self.marks.of_directory(layer.root, b".")
             part.xwhiteouts = marks.xwhiteouts
-            self.descriptors.drop(part)
             if marks.opaque and self.marks.wh:
                 break
         shown = parts[1] if self.upper is not None and len(parts) > 1 else parts[0]
@@ -175,7 +182,9 @@ class Stack:
         For a transport whose kernel side is bound to the lower file's content: the caller looks
         the name up again and meets the new node.
         """
-        fresh = Node(0, node.ino, node.real, node.kind, node.parent, node.part, node.name)
+        fresh = Node(
+            0, node.ino, node.real, node.kind, node.parent, node.part, node.name
+        )
         fresh.links, fresh.data = node.links, node.data
         if node.fd >= 0:
             fresh.fd = os.dup(node.fd)
@@ -273,6 +282,8 @@ class Stack:
 
     def close(self) -> None:
         """Release every descriptor and lock; the stack is of no use afterwards. Idempotent."""
+        for part in self.root.parts if self.nodes else ():
+            part.fd = -1
         for node in list(self.nodes.values()):
             if node.fd >= 0:
                 os.close(node.fd)
@@ -295,6 +306,14 @@ class Stack:
             self.work = None
         for layer in self.layers:
             layer.close()
+
+
+def _uuid(layer: Layer) -> bytes:
+    """The filesystem's identity as kernel overlayfs writes it; zeros where it cannot be told."""
+    try:
+        return calls.filesystem_uuid(layer.readable())
+    except OSError:
+        return bytes(16)
 
 
 def _descriptor_limit() -> int:

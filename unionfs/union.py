@@ -5,13 +5,15 @@ This is the face of the driver's core. It knows nothing of FUSE; a transport tra
 these verbs and results to replies. What each verb does is in the rooms named after it. All verbs are
 called from one thread; only the data methods of `File` and `CopyUp.copy` may be called from others.
 
-The process's umask must be 0, which `Union` sees to: modes come complete from the caller.
+A `Union` prepares its process: the umask becomes 0, since modes come complete from the caller, and
+the soft limit of open files becomes the hard one.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import resource
 import stat
 from typing import Final
 
@@ -24,7 +26,17 @@ from unionfs.readdir import Listing
 from unionfs.stack import Stack
 from unionfs.sys import calls
 
-__all__ = ["NOW", "Caller", "CopyUp", "Directory", "File", "Listing", "Node", "Stat", "Union"]
+__all__ = [
+    "NOW",
+    "Caller",
+    "CopyUp",
+    "Directory",
+    "File",
+    "Listing",
+    "Node",
+    "Stat",
+    "Union",
+]
 
 NOW: Final = calls.NOW
 """As a time: the moment of the change."""
@@ -43,6 +55,8 @@ class Union:
     def __init__(self, config: MountConfig) -> None:
         """Open and check the layers; raises `UnionError` with one line for a person."""
         os.umask(0)
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         self.config = config
         self._stack = Stack(config)
         self.root: Node = self._stack.root
@@ -157,20 +171,26 @@ class Union:
             return node, self.stat(node), file
         return node, attributes.shown(stack, node, found), file
 
-    def mkdir(self, parent: Node, name: bytes, mode: int, caller: Caller) -> tuple[Node, Stat]:
+    def mkdir(
+        self, parent: Node, name: bytes, mode: int, caller: Caller
+    ) -> tuple[Node, Stat]:
         node, found = make.mkdir(self._stack, _directory(parent), name, mode, caller)
         return node, attributes.shown(self._stack, node, found)
 
     def mknod(
         self, parent: Node, name: bytes, mode: int, rdev: int, caller: Caller
     ) -> tuple[Node, Stat]:
-        node, found = make.mknod(self._stack, _directory(parent), name, mode, rdev, caller)
+        node, found = make.mknod(
+            self._stack, _directory(parent), name, mode, rdev, caller
+        )
         return node, attributes.shown(self._stack, node, found)
 
     def symlink(
         self, parent: Node, name: bytes, target: bytes, caller: Caller
     ) -> tuple[Node, Stat]:
-        node, found = make.symlink(self._stack, _directory(parent), name, target, caller)
+        node, found = make.symlink(
+            self._stack, _directory(parent), name, target, caller
+        )
         return node, attributes.shown(self._stack, node, found)
 
     def link(self, node: Node, parent: Node, name: bytes) -> tuple[Node, Stat]:
@@ -181,7 +201,9 @@ class Union:
         self, parent: Node, mode: int, flags: int, caller: Caller
     ) -> tuple[Node, Stat, File]:
         """open(2) with O_TMPFILE."""
-        node, found, file = make.tmpfile(self._stack, _directory(parent), mode, flags, caller)
+        node, found, file = make.tmpfile(
+            self._stack, _directory(parent), mode, flags, caller
+        )
         return node, attributes.shown(self._stack, node, found), file
 
     def unlink(self, parent: Node, name: bytes) -> None:
@@ -193,7 +215,9 @@ class Union:
     def rename(
         self, parent: Node, name: bytes, newparent: Node, newname: bytes, flags: int = 0
     ) -> None:
-        rename.rename(self._stack, _directory(parent), name, _directory(newparent), newname, flags)
+        rename.rename(
+            self._stack, _directory(parent), name, _directory(newparent), newname, flags
+        )
 
     # -- content
 
@@ -207,7 +231,9 @@ class Union:
         if node.is_dir:
             raise make.error(errno.EISDIR)
         if node.kind != stat.S_IFREG >> 12:
-            raise make.error(errno.ELOOP if node.kind == stat.S_IFLNK >> 12 else errno.ENXIO)
+            raise make.error(
+                errno.ELOOP if node.kind == stat.S_IFLNK >> 12 else errno.ENXIO
+            )
         truncate = flags & os.O_TRUNC
         if flags & os.O_ACCMODE != os.O_RDONLY or truncate:
             if not stack.writable:
@@ -266,11 +292,7 @@ class Union:
         stack = self._stack
         if stack.upper is None or self.config.volatile:
             return
-        fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=stack.upper.root)
-        try:
-            calls.syncfs(fd)
-        finally:
-            os.close(fd)
+        calls.syncfs(stack.upper.readable())
 
 
 def _directory(node: Node) -> Directory:

@@ -75,11 +75,8 @@ def renameat2(olddir: int, old: bytes, newdir: int, new: bytes, flags: int) -> N
         raise _fail(old)
 
 
-def utimensat(dirfd: int, name: bytes | None, atime: int, mtime: int, flags: int = 0) -> None:
-    """Set times in ns since the epoch; ``UTIME_NOW``/``UTIME_OMIT`` as -1/-2 (utimensat(2)).
-
-    With ``name`` None the times of the descriptor itself are set (not an O_PATH one).
-    """
+def utimensat(dirfd: int, name: bytes, atime: int, mtime: int, flags: int = 0) -> None:
+    """Set times in ns since the epoch, `NOW`, or `OMIT` to leave one as it is (utimensat(2))."""
     times = _Timespecs()
     for slot, value in ((times[0], atime), (times[1], mtime)):
         if value == NOW:
