@@ -8,6 +8,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -260,7 +261,7 @@ def test_lower_directory_renamed_over_an_emptied_one(bench: Bench) -> None:
 
 @pytest.mark.parametrize("options", [{"redirect_dir": False}, {"format": "aufs"}])
 def test_without_redirects_lower_directories_stay(
-    bench: Bench, options: dict[str, object]
+    bench: Bench, options: dict[str, Any]
 ) -> None:
     bench.lower(0, {"d/x": b""})
     bench.mount(**options)
