@@ -144,7 +144,13 @@ def _chown(stack: Stack, node: Node, uid: int | None, gid: int | None) -> None:
     if node.fd >= 0 or isinstance(node, Directory):
         os.chown(node.real_path(), stored_uid, stored_gid)
     else:
-        os.chown(node.name, stored_uid, stored_gid, dir_fd=node.part.open(), follow_symlinks=False)
+        os.chown(
+            node.name,
+            stored_uid,
+            stored_gid,
+            dir_fd=node.part.open(),
+            follow_symlinks=False,
+        )
 
 
 def _chmod(node: Node, mode: int) -> None:

@@ -62,9 +62,7 @@ def _copy_directory(stack: Stack, node: Directory) -> None:
     try:
         path = proc_path(work.fd, name)
         copy_xattrs(stack, b"/proc/self/fd/%d" % source, True, path)
-        os.chown(
-            name, found.st_uid, found.st_gid, dir_fd=work.fd, follow_symlinks=False
-        )
+        os.chown(name, found.st_uid, found.st_gid, dir_fd=work.fd, follow_symlinks=False)
         os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=work.fd)
         _set_times(work.fd, name, found)
         above = parent.parts[0].open()
@@ -105,9 +103,7 @@ class CopyUp:
         self._stat = node.real_stat()
         self._metacopy = False
         self._truncated = size is not None and size < self._stat.st_size
-        self._size = (
-            min(size, self._stat.st_size) if size is not None else self._stat.st_size
-        )
+        self._size = min(size, self._stat.st_size) if size is not None else self._stat.st_size
         work = stack.workdir()
         self._temporary = work.temporary()
         mode = self._stat.st_mode
@@ -136,9 +132,7 @@ class CopyUp:
     @property
     def long(self) -> bool:
         """Whether the copy is worth a thread of its own."""
-        return (
-            self._source >= 0 and min(self._size, self._stat.st_blocks * 512) > INLINE
-        )
+        return self._source >= 0 and min(self._size, self._stat.st_blocks * 512) > INLINE
 
     def metadata_only(self) -> None:
         """Leave the content below (overlayfs.rst, "Metadata only copy up"); before `copy`."""
@@ -178,26 +172,18 @@ class CopyUp:
         path = proc_path(work.fd, self._temporary)
         name = self._temporary
         mode = found.st_mode
-        os.chown(
-            name, found.st_uid, found.st_gid, dir_fd=work.fd, follow_symlinks=False
-        )
+        os.chown(name, found.st_uid, found.st_gid, dir_fd=work.fd, follow_symlinks=False)
         copy_xattrs(stack, node.real_path(), node.follow, path)
         if not stat.S_ISLNK(mode):
             os.chmod(name, stat.S_IMODE(mode), dir_fd=work.fd)
         mark = self._mark_origin(path)
         if self._truncated:
-            calls.utimensat(
-                work.fd, name, found.st_atime_ns, calls.NOW, calls.AT_SYMLINK_NOFOLLOW
-            )
+            calls.utimensat(work.fd, name, found.st_atime_ns, calls.NOW, calls.AT_SYMLINK_NOFOLLOW)
         else:
             _set_times(work.fd, name, found)
         made = os.stat(name, dir_fd=work.fd, follow_symlinks=False)
         data = self._mark_metacopy(path)
-        if (
-            node.fd >= 0
-            or node.parent is None
-            or not isinstance(node.parent, Directory)
-        ):
+        if node.fd >= 0 or node.parent is None or not isinstance(node.parent, Directory):
             self._publish_nameless(made)
         else:
             self._publish_named(path, mark, made)
@@ -218,9 +204,7 @@ class CopyUp:
         if mark is None:
             return None
         with contextlib.suppress(OSError):
-            os.setxattr(
-                path, stack.marks.prefix + names.ORIGIN, mark, follow_symlinks=False
-            )
+            os.setxattr(path, stack.marks.prefix + names.ORIGIN, mark, follow_symlinks=False)
             return mark if several else b""
         return None
 
@@ -235,9 +219,7 @@ class CopyUp:
     def _publish_nameless(self, made: os.stat_result) -> None:
         """The name is gone but the file is still in use: the copy lives only as long as it is."""
         node, work = self.node, self._stack.workdir()
-        fd = os.open(
-            self._temporary, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work.fd
-        )
+        fd = os.open(self._temporary, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work.fd)
         os.unlink(self._temporary, dir_fd=work.fd)
         self._done = True
         before = node.fd
@@ -247,9 +229,7 @@ class CopyUp:
         node.part = self._stack.root.parts[0]
         self._stack.descriptors.drop(node.part)
 
-    def _publish_named(
-        self, path: bytes, mark: bytes | None, made: os.stat_result
-    ) -> None:
+    def _publish_named(self, path: bytes, mark: bytes | None, made: os.stat_result) -> None:
         node, stack = self.node, self._stack
         work = stack.workdir()
         parent, name = node.parent, node.name
@@ -282,9 +262,7 @@ class CopyUp:
         lost = stack.lost_links.pop(node.ino, 0)
         links = Links(self._stat.st_nlink, max(self._stat.st_nlink - lost, 1), entry)
         value = b"L%+d" % (links.count - links.lower)
-        os.setxattr(
-            path, stack.marks.prefix + names.NLINK, value, follow_symlinks=False
-        )
+        os.setxattr(path, stack.marks.prefix + names.NLINK, value, follow_symlinks=False)
         os.link(
             self._temporary,
             entry,
@@ -302,9 +280,7 @@ class CopyUp:
             return
         for file in node.files or ():
             with contextlib.suppress(OSError):
-                file.replace(
-                    node.open_real(file.flags & ~os.O_TRUNC & ~os.O_CREAT & ~os.O_EXCL)
-                )
+                file.replace(node.open_real(file.flags & ~os.O_TRUNC & ~os.O_CREAT & ~os.O_EXCL))
 
     def abandon(self) -> None:
         """Give up, or clean up after `publish`."""
@@ -317,9 +293,7 @@ class CopyUp:
             self._stack.workdir().discard(self._temporary)
 
 
-def copy_up(
-    stack: Stack, node: Node, size: int | None = None, *, metadata: bool = False
-) -> None:
+def copy_up(stack: Stack, node: Node, size: int | None = None, *, metadata: bool = False) -> None:
     """Make sure that a node lies in upper.
 
     size     -- only so many bytes of content are needed (open with O_TRUNC, truncate)
@@ -333,12 +307,7 @@ def copy_up(
         copy_up_directory(stack, node)
         return
     job = CopyUp(stack, node, size)
-    if (
-        metadata
-        and stack.config.metacopy
-        and node.fd < 0
-        and not _has_several_names(job)
-    ):
+    if metadata and stack.config.metacopy and node.fd < 0 and not _has_several_names(job):
         job.metadata_only()
     job.copy()
     job.publish()
@@ -476,9 +445,7 @@ def copy_xattrs(stack: Stack, source: bytes, follow: bool, target: bytes) -> Non
 
 
 def _set_times(dirfd: int, name: bytes, found: os.stat_result) -> None:
-    calls.utimensat(
-        dirfd, name, found.st_atime_ns, found.st_mtime_ns, calls.AT_SYMLINK_NOFOLLOW
-    )
+    calls.utimensat(dirfd, name, found.st_atime_ns, found.st_mtime_ns, calls.AT_SYMLINK_NOFOLLOW)
 
 
 @contextlib.contextmanager

@@ -22,9 +22,7 @@ from unionfs.errors import UnionError
 from unionfs.sys import calls
 
 O_DIRECTORY_PATH: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_STRICT: Final = (
-    calls.RESOLVE_BENEATH | calls.RESOLVE_NO_SYMLINKS | calls.RESOLVE_NO_XDEV
-)
+_STRICT: Final = calls.RESOLVE_BENEATH | calls.RESOLVE_NO_SYMLINKS | calls.RESOLVE_NO_XDEV
 # Paths beyond PATH_MAX are walked in pieces of at most this many bytes.
 _PIECE: Final = 3072
 
@@ -207,20 +205,13 @@ def open_pair(upper: bytes, work: bytes) -> tuple[Layer, int]:
     _directory(upper, "upper directory")
     _directory(work, "work directory")
     real_upper, real_work = os.path.realpath(upper), os.path.realpath(work)
-    ids = [
-        calls.statx(calls.AT_FDCWD, path, 0).mount_id
-        for path in (real_upper, real_work)
-    ]
+    ids = [calls.statx(calls.AT_FDCWD, path, 0).mount_id for path in (real_upper, real_work)]
     devices = [os.stat(path).st_dev for path in (real_upper, real_work)]
     if ids[0] != ids[1] or devices[0] != devices[1]:
-        raise UnionError(
-            "use work directory", work, "it is not on the upper directory's mount"
-        )
+        raise UnionError("use work directory", work, "it is not on the upper directory's mount")
     common = os.path.commonpath([real_upper, real_work])
     if calls.statx(calls.AT_FDCWD, common, 0).mount_id != ids[0]:
-        raise UnionError(
-            "use work directory", work, "a mount lies between it and the upper"
-        )
+        raise UnionError("use work directory", work, "a mount lies between it and the upper")
     base = _clone(common, read_only=False)
     try:
         root = open_beneath(base, os.path.relpath(real_upper, common))

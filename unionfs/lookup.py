@@ -264,7 +264,7 @@ def _upper_node(
     layer = part.layer
     ino = origin.public_ino(layer.filesystem, found.st_ino)
     node = Node(0, ino, found.st_ino, found.st_mode >> 12, parent, part, name)
-    marks = stack.marks.of_file(node.real_path(), False)
+    marks = stack.marks.of_file(node.part.open(), node.name)
     if marks.origin is not None:
         shown = _origin_ino(stack, parent, name, marks.origin)
         if shown is not None and stack.living(layer, found.st_ino, shown) is None:
@@ -294,7 +294,7 @@ def _indexed_node(
     if node is not None:
         return node
     node = Node(0, ino, found.st_ino, found.st_mode >> 12, parent, part, name)
-    marks = stack.marks.of_file(node.real_path(), False)
+    marks = stack.marks.of_file(node.part.open(), node.name)
     if marks.origin is not None:
         node.links = read_links(stack, marks.origin, marks.nlink, found, lower)
     return stack.adopt(node)
@@ -324,7 +324,7 @@ def _origin_ino(stack: Stack, parent: Directory, name: bytes, mark: bytes) -> in
 
 def _find_data(stack: Stack, node: Node, parent: Directory, name: bytes) -> None:
     """For a lower layer that may itself have been an upper: follow its metacopy mark, if any."""
-    marks = stack.marks.of_file(node.real_path(), False)
+    marks = stack.marks.of_file(node.part.open(), node.name)
     if marks.metacopy is not None:
         node.data = _data_place(stack, parent, name, node.part.layer.index, marks.redirect)
         if node.data is None:
@@ -355,8 +355,7 @@ def _data_place(
             continue
         if not stat.S_ISREG(found.st_mode):
             return None
-        probe = Node(0, 0, found.st_ino, found.st_mode >> 12, None, part, name)
-        marks = stack.marks.of_file(probe.real_path(), False)
+        marks = stack.marks.of_file(part.open(), name)
         if marks.metacopy is None:
             return part, name
         if marks.redirect is not None:

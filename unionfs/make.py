@@ -49,7 +49,12 @@ def may_make(stack: Stack, parent: Directory, name: bytes) -> None:
 
 
 def make(
-    stack: Stack, parent: Directory, name: bytes, mode: int, caller: Caller, maker: Maker
+    stack: Stack,
+    parent: Directory,
+    name: bytes,
+    mode: int,
+    caller: Caller,
+    maker: Maker,
 ) -> tuple[Node, os.stat_result, int]:
     """Make an object that is not there yet; returns its node, its lstat, and a descriptor or -1.
 
@@ -313,7 +318,11 @@ def _link(node: Node, dirfd: int, name: bytes) -> None:
         os.link(path, name, dst_dir_fd=dirfd, follow_symlinks=True)
     else:
         os.link(
-            node.name, name, src_dir_fd=node.part.open(), dst_dir_fd=dirfd, follow_symlinks=False
+            node.name,
+            name,
+            src_dir_fd=node.part.open(),
+            dst_dir_fd=dirfd,
+            follow_symlinks=False,
         )
 
 

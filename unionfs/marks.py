@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from unionfs import names
 from unionfs.layer import Part, proc_path
+from unionfs.sys import calls
 
 _UNSUPPORTED: Final = frozenset((errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENOSYS))
 
@@ -105,10 +106,10 @@ class OverlayMarks:
 
     def of_directory(self, dirfd: int, name: bytes) -> DirectoryMarks:
         """Marks of the directory ``name`` in ``dirfd``; of ``dirfd`` itself if name is b"."."""
+        if calls.lacks_xattrs(dirfd, name):
+            return PLAIN_DIRECTORY
         path = proc_path(dirfd, name)
         found = list_xattrs(path, False)
-        if not found:
-            return PLAIN_DIRECTORY
         opaque = xwhiteouts = impure = False
         redirect: bytes | None = None
         for xattr in found:
@@ -124,13 +125,16 @@ class OverlayMarks:
                 opaque = opaque or get_xattr(path, xattr, False) == b"y"
         return DirectoryMarks(opaque, xwhiteouts, redirect, impure)
 
-    def of_file(self, path: bytes, follow: bool) -> FileMarks:
-        """Marks of a non-directory, by a path as `Node.real_path` gives it."""
+    def of_file(self, dirfd: int, name: bytes) -> FileMarks:
+        """Marks of the non-directory ``name`` in ``dirfd``."""
+        if calls.lacks_xattrs(dirfd, name):
+            return PLAIN_FILE
+        path = proc_path(dirfd, name)
         prefix = self.prefix
         values: dict[bytes, bytes | None] = {}
-        for xattr in list_xattrs(path, follow):
+        for xattr in list_xattrs(path, False):
             if xattr.startswith(prefix):
-                values[xattr[len(prefix) :]] = get_xattr(path, xattr, follow)
+                values[xattr[len(prefix) :]] = get_xattr(path, xattr, False)
         if not values:
             return PLAIN_FILE
         return FileMarks(

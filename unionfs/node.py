@@ -133,9 +133,7 @@ class Node:
             return os.stat(self.fd)
         part = self.part
         fd = part.fd
-        return os.stat(
-            self.name, dir_fd=fd if fd >= 0 else part.open(), follow_symlinks=False
-        )
+        return os.stat(self.name, dir_fd=fd if fd >= 0 else part.open(), follow_symlinks=False)
 
     def real_path(self) -> bytes:
         """A path that reaches the object itself if symlinks are followed as `follow` says."""
@@ -152,9 +150,7 @@ class Node:
         if self.fd >= 0:
             path = b"/proc/self/fd/%d" % self.fd
             return os.open(path, flags & ~os.O_NOFOLLOW | os.O_CLOEXEC)
-        return os.open(
-            self.name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.part.open()
-        )
+        return os.open(self.name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.part.open())
 
     def birthtime(self) -> int | None:
         if self.fd >= 0:

@@ -59,9 +59,7 @@ class Stack:
         self.ids = Ids(config)
         self.own_ids = (os.geteuid(), os.getegid())
         prefix = names.USER if config.userxattr else names.TRUSTED
-        self.marks: Marks = (AufsMarks if config.format == "aufs" else OverlayMarks)(
-            prefix
-        )
+        self.marks: Marks = (AufsMarks if config.format == "aufs" else OverlayMarks)(prefix)
         self.nodes: dict[int, Node] = {}
         self._by_ino: dict[int, Node] = {}
         self._copied: dict[int, Node] = {}
@@ -83,9 +81,7 @@ class Stack:
             raise UnionError("mount a union of", "", "no layer is given")
         if config.upper is not None:
             if config.work is None:
-                raise UnionError(
-                    "use upper directory", config.upper, "no work directory is given"
-                )
+                raise UnionError("use upper directory", config.upper, "no work directory is given")
             refuse_overlap(config.upper, config.work, config.lower)
             self.upper, workfd = open_pair(config.upper, config.work)
             self.layers.append(self.upper)
@@ -182,9 +178,7 @@ class Stack:
         For a transport whose kernel side is bound to the lower file's content: the caller looks
         the name up again and meets the new node.
         """
-        fresh = Node(
-            0, node.ino, node.real, node.kind, node.parent, node.part, node.name
-        )
+        fresh = Node(0, node.ino, node.real, node.kind, node.parent, node.part, node.name)
         fresh.links, fresh.data = node.links, node.data
         if node.fd >= 0:
             fresh.fd = os.dup(node.fd)

@@ -171,26 +171,20 @@ class Union:
             return node, self.stat(node), file
         return node, attributes.shown(stack, node, found), file
 
-    def mkdir(
-        self, parent: Node, name: bytes, mode: int, caller: Caller
-    ) -> tuple[Node, Stat]:
+    def mkdir(self, parent: Node, name: bytes, mode: int, caller: Caller) -> tuple[Node, Stat]:
         node, found = make.mkdir(self._stack, _directory(parent), name, mode, caller)
         return node, attributes.shown(self._stack, node, found)
 
     def mknod(
         self, parent: Node, name: bytes, mode: int, rdev: int, caller: Caller
     ) -> tuple[Node, Stat]:
-        node, found = make.mknod(
-            self._stack, _directory(parent), name, mode, rdev, caller
-        )
+        node, found = make.mknod(self._stack, _directory(parent), name, mode, rdev, caller)
         return node, attributes.shown(self._stack, node, found)
 
     def symlink(
         self, parent: Node, name: bytes, target: bytes, caller: Caller
     ) -> tuple[Node, Stat]:
-        node, found = make.symlink(
-            self._stack, _directory(parent), name, target, caller
-        )
+        node, found = make.symlink(self._stack, _directory(parent), name, target, caller)
         return node, attributes.shown(self._stack, node, found)
 
     def link(self, node: Node, parent: Node, name: bytes) -> tuple[Node, Stat]:
@@ -201,9 +195,7 @@ class Union:
         self, parent: Node, mode: int, flags: int, caller: Caller
     ) -> tuple[Node, Stat, File]:
         """open(2) with O_TMPFILE."""
-        node, found, file = make.tmpfile(
-            self._stack, _directory(parent), mode, flags, caller
-        )
+        node, found, file = make.tmpfile(self._stack, _directory(parent), mode, flags, caller)
         return node, attributes.shown(self._stack, node, found), file
 
     def unlink(self, parent: Node, name: bytes) -> None:
@@ -215,9 +207,7 @@ class Union:
     def rename(
         self, parent: Node, name: bytes, newparent: Node, newname: bytes, flags: int = 0
     ) -> None:
-        rename.rename(
-            self._stack, _directory(parent), name, _directory(newparent), newname, flags
-        )
+        rename.rename(self._stack, _directory(parent), name, _directory(newparent), newname, flags)
 
     # -- content
 
@@ -231,9 +221,7 @@ class Union:
         if node.is_dir:
             raise make.error(errno.EISDIR)
         if node.kind != stat.S_IFREG >> 12:
-            raise make.error(
-                errno.ELOOP if node.kind == stat.S_IFLNK >> 12 else errno.ENXIO
-            )
+            raise make.error(errno.ELOOP if node.kind == stat.S_IFLNK >> 12 else errno.ENXIO)
         truncate = flags & os.O_TRUNC
         if flags & os.O_ACCMODE != os.O_RDONLY or truncate:
             if not stack.writable:

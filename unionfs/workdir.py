@@ -111,7 +111,10 @@ class Workdir:
         os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self.fd))
         try:
             os.setxattr(
-                proc_path(self.fd, name), self._prefix + names.OPAQUE, b"y", follow_symlinks=False
+                proc_path(self.fd, name),
+                self._prefix + names.OPAQUE,
+                b"y",
+                follow_symlinks=False,
             )
         except OSError as error:
             self.can_xattr = False

@@ -118,9 +118,7 @@ def test_long_copy_is_a_job_that_may_run_elsewhere(bench: Bench) -> None:
     assert node.is_upper
     assert union.copy_up_job(node) is None
     assert bench.stat("big").ino == before.ino
-    assert (
-        bench.read("big") == Path(os.fsdecode(bench.path("low0", "big"))).read_bytes()
-    )
+    assert bench.read("big") == Path(os.fsdecode(bench.path("low0", "big"))).read_bytes()
 
 
 def test_job_whose_file_was_deleted_meanwhile_brings_nothing_back(bench: Bench) -> None:
@@ -162,17 +160,13 @@ def test_given_up_job_leaves_nothing(bench: Bench) -> None:
     assert os.listdir(bench.path("upper")) == []
 
 
-@pytest.mark.parametrize(
-    "kind", [stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFBLK, stat.S_IFLNK]
-)
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFBLK, stat.S_IFLNK])
 def test_special_files_come_up_as_they_are(bench: Bench, kind: int) -> None:
     def make(path: bytes) -> None:
         if kind == stat.S_IFLNK:
             os.symlink("target", path)
         else:
-            os.mknod(
-                path, kind | 0o640, os.makedev(7, 3) if kind == stat.S_IFBLK else 0
-            )
+            os.mknod(path, kind | 0o640, os.makedev(7, 3) if kind == stat.S_IFBLK else 0)
 
     bench.lower(0, {"special": make})
     union = bench.mount()

@@ -44,9 +44,7 @@ def form(request: pytest.FixtureRequest) -> str:
     return name
 
 
-def test_delete_leaves_a_whiteout_only_where_it_is_needed(
-    bench: Bench, form: str
-) -> None:
+def test_delete_leaves_a_whiteout_only_where_it_is_needed(bench: Bench, form: str) -> None:
     bench.lower(0, {"d/low": b"", "d/both": b""})
     bench.mount(format=form)
     bench.write("d/new", b"")
@@ -134,9 +132,7 @@ def test_errors_of_making_and_removing(bench: Bench) -> None:
     refused(errno.ENOTDIR, lambda: bench.rmdir("file"))
     refused(errno.EINVAL, lambda: union.rmdir(root, b"."))
     refused(errno.ENAMETOOLONG, lambda: union.mkdir(root, b"n" * 256, 0o755, ROOT))
-    refused(
-        errno.EPERM, lambda: union.mknod(root, b"wh", stat.S_IFCHR | 0o600, 0, ROOT)
-    )
+    refused(errno.EPERM, lambda: union.mknod(root, b"wh", stat.S_IFCHR | 0o600, 0, ROOT))
     refused(errno.EISDIR, lambda: bench.open("dir", os.O_RDONLY))
     refused(
         errno.EEXIST,
@@ -215,9 +211,7 @@ def test_directory_with_lower_content_takes_a_redirect_along(bench: Bench) -> No
     assert bench.read("t/y") == b"2"
 
 
-def test_pure_directory_moved_over_lower_content_is_opaque(
-    bench: Bench, form: str
-) -> None:
+def test_pure_directory_moved_over_lower_content_is_opaque(bench: Bench, form: str) -> None:
     bench.lower(0, {"old/x": b"", "place/y": b""})
     bench.mount(format=form)
     bench.mkdir("pure")
@@ -260,9 +254,7 @@ def test_lower_directory_renamed_over_an_emptied_one(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("options", [{"redirect_dir": False}, {"format": "aufs"}])
-def test_without_redirects_lower_directories_stay(
-    bench: Bench, options: dict[str, Any]
-) -> None:
+def test_without_redirects_lower_directories_stay(bench: Bench, options: dict[str, Any]) -> None:
     bench.lower(0, {"d/x": b""})
     bench.mount(**options)
     refused(errno.EXDEV, lambda: bench.rename("d", "e"))
@@ -272,9 +264,7 @@ def test_without_redirects_lower_directories_stay(
     assert bench.names() == {b"d", b"moved"}
 
 
-@pytest.mark.parametrize(
-    "pair", [("a", "b"), ("a", "d"), ("d", "e"), ("d", "new"), ("n", "new")]
-)
+@pytest.mark.parametrize("pair", [("a", "b"), ("a", "d"), ("d", "e"), ("d", "new"), ("n", "new")])
 def test_exchange(bench: Bench, pair: tuple[str, str]) -> None:
     bench.lower(0, {"a": b"A", "b": b"B", "d/x": b"", "e/y": b""})
     bench.mount()
@@ -330,9 +320,7 @@ def test_new_objects_belong_to_the_caller(bench: Bench) -> None:
     made = {
         b"dir": union.mkdir(root, b"dir", 0o777, who)[1],
         b"fifo": union.mknod(root, b"fifo", stat.S_IFIFO | 0o666, 0, who)[1],
-        b"node": union.mknod(
-            root, b"node", stat.S_IFBLK | 0o666, os.makedev(7, 1), who
-        )[1],
+        b"node": union.mknod(root, b"node", stat.S_IFBLK | 0o666, os.makedev(7, 1), who)[1],
         b"link": union.symlink(root, b"link", b"to", who)[1],
     }
     for name in (b"file", b"gone"):
@@ -412,9 +400,7 @@ def test_private_names_are_escaped(bench: Bench) -> None:
     assert bench.mounted.listxattr(bench.node("d")) == []
     refused(
         errno.EPERM,
-        lambda: bench.mounted.setxattr(
-            bench.node("d"), b"user.fuseoverlayfs.opaque", b"y"
-        ),
+        lambda: bench.mounted.setxattr(bench.node("d"), b"user.fuseoverlayfs.opaque", b"y"),
     )
 
 
@@ -422,15 +408,11 @@ def test_xattr_flags(bench: Bench) -> None:
     bench.lower(0, {"a": b""})
     union = bench.mount()
     node = bench.node("a")
-    refused(
-        errno.ENODATA, lambda: union.setxattr(node, b"user.x", b"", os.XATTR_REPLACE)
-    )
+    refused(errno.ENODATA, lambda: union.setxattr(node, b"user.x", b"", os.XATTR_REPLACE))
     refused(errno.ENODATA, lambda: union.removexattr(node, b"user.x"))
     assert os.listdir(bench.path("upper")) == []
     union.setxattr(node, b"user.x", b"1", os.XATTR_CREATE)
-    refused(
-        errno.EEXIST, lambda: union.setxattr(node, b"user.x", b"2", os.XATTR_CREATE)
-    )
+    refused(errno.EEXIST, lambda: union.setxattr(node, b"user.x", b"2", os.XATTR_CREATE))
     bench.mount(xattrs=False)
     refused(errno.ENOTSUP, lambda: bench.mounted.getxattr(bench.node("a"), b"user.x"))
 
@@ -462,9 +444,7 @@ def test_times_and_truncation(bench: Bench) -> None:
 def test_nameless_file_gets_a_name(bench: Bench) -> None:
     bench.lower(0, {"d/x": b""})
     union = bench.mount()
-    node, status, file = union.tmpfile(
-        bench.node("d"), 0o640, os.O_RDWR, Caller(11, 22)
-    )
+    node, status, file = union.tmpfile(bench.node("d"), 0o640, os.O_RDWR, Caller(11, 22))
     assert status.nlink == 0
     node.nlookup += 1
     file.write(b"content", 0)
@@ -478,9 +458,7 @@ def test_nameless_file_gets_a_name(bench: Bench) -> None:
 def test_ids_are_mapped_in_both_directions(bench: Bench) -> None:
     bench.lower(0, {"a": b"", "b": b""})
     os.chown(bench.path("low0", "a"), 100_005, 100_006)
-    union = bench.mount(
-        uidmapping=((0, 100_000, 1000),), gidmapping=((0, 100_000, 1000),)
-    )
+    union = bench.mount(uidmapping=((0, 100_000, 1000),), gidmapping=((0, 100_000, 1000),))
     assert (bench.stat("a").uid, bench.stat("a").gid) == (5, 6)
     assert bench.stat("b").uid == 65534
     _, status = union.mkdir(union.root, b"new", 0o755, Caller(7, 8))
