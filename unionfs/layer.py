@@ -33,7 +33,7 @@ def proc_path(dirfd: int, name: bytes) -> bytes:
 
 
 def open_beneath(root: int, path: bytes) -> int:
-    """Open the directory ``path`` below ``root`` with O_PATH; any length, no symlinks, no mounts."""
+    """Open the directory ``path`` below ``root`` (O_PATH): any length, no symlinks, no mounts."""
     if not path:
         return os.open(b".", O_DIRECTORY_PATH, dir_fd=root)
     if len(path) <= _PIECE:
@@ -100,6 +100,7 @@ class Layer:
     device     -- st_dev of the root, by which layers on one filesystem are recognised
     filesystem -- number of the filesystem in this union (0 is the upper's), part of inode numbers
     uuid       -- 16 bytes of the filesystem, as in the kernel's origin marks
+    private    -- opened through a clone of its mount, so that nothing mounted below shows
     handles    -- whether its filesystem gives file handles; cleared when it refuses
     """
 
@@ -111,12 +112,14 @@ class Layer:
         "index",
         "inode",
         "path",
+        "private",
         "root",
         "uuid",
     )
 
-    def __init__(self, path: bytes, root: int, index: int) -> None:
+    def __init__(self, path: bytes, root: int, index: int, *, private: bool) -> None:
         self.path = path
+        self.private = private
         self.root = root
         self.index = index
         found = os.stat(root)
@@ -143,6 +146,9 @@ class Layer:
 
 class Part:
     """One directory in one layer.
+
+    Where the layer is not a private clone and something is mounted on the directory, opening it
+    ends in EXDEV, and whoever asks takes it for empty.
 
     layer -- where it is
     path  -- below the layer's root, without slashes at the ends, or a function that tells: an
@@ -193,7 +199,8 @@ def open_layer(path: bytes, index: int) -> Layer:
     Raises UnionError naming the directory.
     """
     _directory(path, "lower layer")
-    return Layer(path, _clone(path, read_only=True), index)
+    root, private = _clone(path, read_only=True)
+    return Layer(path, root, index, private=private)
 
 
 def open_pair(upper: bytes, work: bytes) -> tuple[Layer, int]:
@@ -212,7 +219,7 @@ def open_pair(upper: bytes, work: bytes) -> tuple[Layer, int]:
     common = os.path.commonpath([real_upper, real_work])
     if calls.statx(calls.AT_FDCWD, common, 0).mount_id != ids[0]:
         raise UnionError("use work directory", work, "a mount lies between it and the upper")
-    base = _clone(common, read_only=False)
+    base, private = _clone(common, read_only=False)
     try:
         root = open_beneath(base, os.path.relpath(real_upper, common))
         try:
@@ -224,7 +231,7 @@ def open_pair(upper: bytes, work: bytes) -> tuple[Layer, int]:
         raise UnionError("open upper directory", upper, error) from error
     finally:
         os.close(base)
-    return Layer(upper, root, 0), workfd
+    return Layer(upper, root, 0, private=private), workfd
 
 
 def _directory(path: bytes, role: str) -> None:
@@ -236,13 +243,14 @@ def _directory(path: bytes, role: str) -> None:
         raise UnionError(f"use {role}", path, os.strerror(errno.ENOTDIR))
 
 
-def _clone(path: bytes, *, read_only: bool) -> int:
+def _clone(path: bytes, *, read_only: bool) -> tuple[int, bool]:
+    """An O_PATH descriptor of ``path``, and whether it is of a private clone of the mount."""
     try:
-        return calls.clone_mount(path, read_only=read_only)
+        return calls.clone_mount(path, read_only=read_only), True
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EINVAL):
             raise UnionError("open layer", path, error) from error
     try:
-        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), False
     except OSError as error:
         raise UnionError("open layer", path, error) from error

@@ -3,8 +3,8 @@
 
 As kernel overlayfs with ``index=on``: the first copy-up of a lower file with several names enters
 its upper inode in the index under its origin; every other name finds it there. How many names the
-merged tree has for it is kept in the ``overlay.nlink`` mark, relative to the link count of the upper
-("U+n") or the lower ("L+n") inode, whichever the step about to be made leaves right in a crash.
+merged tree has for it is kept in the ``overlay.nlink`` mark, relative to the link count of the
+upper ("U+n") or the lower ("L+n") inode, whichever the step about to be made leaves right.
 """
 
 from __future__ import annotations

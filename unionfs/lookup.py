@@ -86,6 +86,10 @@ def find(stack: Stack, parent: Directory, name: bytes) -> Found | None:
             if marks.wh and marks.hides(part, name):
                 return None
             continue
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            continue
         mode = found.st_mode
         if stat.S_ISDIR(mode):
             return _directory(stack, parent, name, candidates, position, found)
@@ -138,7 +142,7 @@ def _directory(
 
 
 def _next_directory(stack: Stack, candidates: list[Part], start: int, name: bytes) -> int | None:
-    """Where the merge goes on: the next candidate with a directory of the name, if nothing ends it."""
+    """Where the merge goes on: the next candidate with a directory, if nothing ends it before."""
     for position in range(start, len(candidates)):
         part = candidates[position]
         try:

@@ -8,6 +8,7 @@ Finding nodes is in `lookup`, changing what they stand for in the rooms of the w
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ DT_DIRECTORY: Final = stat.S_IFDIR >> 12
 
 
 class Stat(NamedTuple):
-    """Attributes as the merged tree shows them; times in ns since the epoch, blocks of 512 bytes."""
+    """Attributes as the merged tree shows them; times in ns since 1970, blocks of 512 bytes."""
 
     ino: int
     mode: int
@@ -203,7 +204,13 @@ class Directory(Node):
 
     def real_stat(self) -> os.stat_result:
         part = self.parts[0]
-        return os.stat(part.fd if part.fd >= 0 else part.open())
+        try:
+            return os.stat(part.fd if part.fd >= 0 else part.open())
+        except OSError as error:
+            # Something is mounted there, and the layer is not a private clone: see `Part`.
+            if error.errno != errno.EXDEV or self.parent is None:
+                raise
+            return os.stat(self.name, dir_fd=self.parent.parts[0].open(), follow_symlinks=False)
 
     def real_path(self) -> bytes:
         return b"/proc/self/fd/%d" % self.parts[0].open()
@@ -310,7 +317,7 @@ class File:
         return done
 
     def fsync(self, datasync: bool) -> None:
-        if self.volatile or not self.writable and not self.node.is_upper:
+        if self.volatile or not (self.writable or self.node.is_upper):
             return
         if datasync:
             os.fdatasync(self.fd)

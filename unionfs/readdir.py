@@ -7,6 +7,7 @@ lookups in many layers are answered; `Listing` is the snapshot an open directory
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -25,7 +26,13 @@ def entries(stack: Stack, part: Part) -> Iterator[tuple[bytes, int]]:
     """Names in one part with their d_type, whiteouts as type -1 under the name they hide."""
     marks = stack.marks
     reserved = marks.wh
-    with os.scandir(b"/proc/self/fd/%d" % part.open()) as found:
+    try:
+        fd = part.open()
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return
+    with os.scandir(b"/proc/self/fd/%d" % fd) as found:
         for entry in found:
             name = entry.name
             if reserved and name.startswith(b".wh."):

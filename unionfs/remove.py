@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Deleting: unlink and rmdir, with a whiteout where something below must stay hidden.
 
-An object that is still in use keeps an O_PATH descriptor in its node, taken before its name goes, so
-that what is open stays readable and changeable and its inode number is not given out again.
+An object that is still in use keeps an O_PATH descriptor in its node, taken before its name goes,
+so that what is open stays readable and changeable and its number is not given out again.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def lies_below(stack: Stack, parent: Directory, name: bytes, found: Found | None
 
 
 def leaving(stack: Stack, parent: Directory, name: bytes, found: Found) -> Node | None:
-    """The node of a non-directory that is about to lose a name, made safe for it; None if unused."""
+    """The node of a non-directory about to lose a name, made safe for it; None if unused."""
     part, status = found.part, found.stat
     node: Node | None
     if status.st_nlink > 1 and stack.index is not None:

@@ -16,7 +16,7 @@ from typing import Final
 
 from unionfs import names, origin
 from unionfs.config import MountConfig
-from unionfs.errors import UnionError
+from unionfs.errors import UnionError, shown
 from unionfs.ids import Ids
 from unionfs.layer import Descriptors, Layer, Part, open_layer, open_pair
 from unionfs.marks import AufsMarks, Marks, OverlayMarks
@@ -73,7 +73,7 @@ class Stack:
             undo.callback(self.close)
             self._open_layers()
             undo.pop_all()
-        self.writable = self.upper is not None and not config.read_only
+        self.writable = config.upper is not None and not config.read_only
 
     def _open_layers(self) -> None:
         config = self.config
@@ -127,6 +127,15 @@ class Stack:
     @property
     def lowers(self) -> list[Layer]:
         return self.layers[1:] if self.upper is not None else self.layers
+
+    def refuse_mountpoint(self, path: bytes) -> None:
+        """Raise UnionError for a mount point inside a layer that would see what is mounted."""
+        real = os.path.realpath(path)
+        for layer in self.layers:
+            below = os.path.realpath(layer.path).rstrip(b"/") + b"/"
+            if not layer.private and (real + b"/").startswith(below):
+                reason = "it lies inside the layer " + shown(layer.path)
+                raise UnionError("mount on", path, reason)
 
     # -- the node table
 
@@ -276,8 +285,10 @@ class Stack:
 
     def close(self) -> None:
         """Release every descriptor and lock; the stack is of no use afterwards. Idempotent."""
-        for part in self.root.parts if self.nodes else ():
-            part.fd = -1
+        root = self.nodes.get(ROOT_ID)
+        if isinstance(root, Directory):
+            for part in root.parts:
+                part.fd = -1
         for node in list(self.nodes.values()):
             if node.fd >= 0:
                 os.close(node.fd)

@@ -2,8 +2,9 @@
 """`Union`: one verb for each file operation, in domain terms, synchronous, raising ``OSError``.
 
 This is the face of the driver's core. It knows nothing of FUSE; a transport translates requests to
-these verbs and results to replies. What each verb does is in the rooms named after it. All verbs are
-called from one thread; only the data methods of `File` and `CopyUp.copy` may be called from others.
+these verbs and results to replies. What each verb does is in the rooms named after it. All verbs
+are called from one thread; only the data methods of `File` and `CopyUp.copy` may be called from
+others.
 
 A `Union` prepares its process: the umask becomes 0, since modes come complete from the caller, and
 the soft limit of open files becomes the hard one.
@@ -61,6 +62,14 @@ class Union:
         self._stack = Stack(config)
         self.root: Node = self._stack.root
         self.nodes: dict[int, Node] = self._stack.nodes
+
+    def refuse_mountpoint(self, path: bytes) -> None:
+        """Raise `UnionError` if mounting there would make the daemon wait for itself.
+
+        That is inside a layer which is not a private clone of its mount: reading the layer would
+        then come back as a request of the union.
+        """
+        self._stack.refuse_mountpoint(path)
 
     def close(self) -> None:
         """Release every descriptor and lock; idempotent."""

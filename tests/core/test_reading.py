@@ -6,10 +6,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
 
 import pytest
 
 from tests.core.conftest import ROOT, Bench
+from unionfs.errors import UnionError
+from unionfs.sys import calls
 
 
 def whiteout(path: bytes) -> None:
@@ -250,3 +253,31 @@ def test_forgotten_nodes_leave_the_table(bench: Bench) -> None:
     for node in nodes:
         union.forget(node, 1)
     assert list(union.nodes.values()) == [union.root]
+
+
+def test_what_is_mounted_in_a_layer_is_not_part_of_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.lower(0, {"d/x": b"", "e": b""})
+    place = os.fsdecode(bench.path("low0", "d"))
+    subprocess.run(["mount", "-t", "tmpfs", "lamina-test", place], check=True)
+    try:
+        with open(os.path.join(place, "mounted"), "wb"):
+            pass
+        bench.mount()
+        assert bench.names("d") == {b"x"}
+        bench.mounted.refuse_mountpoint(bench.path("low0", "d"))
+
+        def forbidden(path: bytes, *, read_only: bool) -> int:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM), path)
+
+        monkeypatch.setattr(calls, "clone_mount", forbidden)
+        bench.mount()
+        assert bench.names() == {b"d", b"e"}
+        assert bench.names("d") == set()
+        assert bench.find("d/mounted") is None
+        with pytest.raises(UnionError, match="inside the layer"):
+            bench.mounted.refuse_mountpoint(bench.path("low0", "d"))
+    finally:
+        bench.close()
+        subprocess.run(["umount", place], check=True)

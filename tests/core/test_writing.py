@@ -33,7 +33,7 @@ def xattr(path: bytes, name: str) -> bytes | None:
 
 
 def refused(number: int, attempt: Callable[[], object]) -> None:
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(OSError, match=os.strerror(number)) as caught:
         attempt()
     assert caught.value.errno == number, errno.errorcode[caught.value.errno or 0]
 
