@@ -87,13 +87,18 @@ class Choices:
         )
 
     def session(self, mountpoint: bytes, root: bool) -> SessionConfig:
-        """How it is to be mounted; `root` decides what was left open."""
+        """How it is to be mounted; `root` decides what was left open. Raises OptionError."""
+        if self.allow_root and not root:
+            raise OptionError("option 'allow_root' is for root alone: use 'allow_other'")
+        if self.allow_root and self.allow_other:
+            raise OptionError("options 'allow_root' and 'allow_other' exclude each other")
+        others = root and not self.allow_root
         return SessionConfig(
             mountpoint=mountpoint,
             transport=self.transport,
             fsname=self.fsname or "lamina",
             subtype=self.subtype or "lamina",
-            allow_other=root if self.allow_other is None else self.allow_other,
+            allow_other=others if self.allow_other is None else self.allow_other,
             read_only=self.read_only,
             nosuid=not root if self.nosuid is None else self.nosuid,
             nodev=not root if self.nodev is None else self.nodev,
@@ -365,7 +370,15 @@ _REFUSED: Final[dict[bytes, str]] = {
             "it belongs to another kind of mount",
         ),
         (
-            (b"private", b"rprivate", b"shared", b"rshared", b"slave", b"rslave", b"unbindable"),
+            (
+                b"private",
+                b"rprivate",
+                b"shared",
+                b"rshared",
+                b"slave",
+                b"rslave",
+                b"unbindable",
+            ),
             "set the propagation with mount(8) once it is mounted",
         ),
         ((b"nosymfollow",), "FUSE mounts through fusermount3 cannot have it"),
@@ -419,7 +432,10 @@ def format_options(config: MountConfig) -> bytes:
     ]
     squashed = ((b"uid", config.squash_to_uid), (b"gid", config.squash_to_gid))
     words += [b"squash_to_%s=%d" % (name, id) for name, id in squashed if id is not None]
-    for name, mapping in ((b"uidmapping", config.uidmapping), (b"gidmapping", config.gidmapping)):
+    for name, mapping in (
+        (b"uidmapping", config.uidmapping),
+        (b"gidmapping", config.gidmapping),
+    ):
         if mapping:
             triples = (b"%d:%d:%d" % triple for triple in mapping)
             words.append(b"%s=%s" % (name, b":".join(triples)))
