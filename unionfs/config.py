@@ -77,6 +77,7 @@ class SessionConfig:
     allow_other -- users other than the mounter may enter; by default when root mounts
     read_only … lazytime -- the mount flags of mount(8) with the same names; by default nosuid and
                    nodev where the mounter is not root
+    passthrough -- let the kernel read and write the layers' files by itself where it can
     debug       -- requests and unexpected errors are reported on stderr
     """
 
@@ -95,4 +96,5 @@ class SessionConfig:
     lazytime: bool = False
     sync: bool = False
     dirsync: bool = False
+    passthrough: bool = True
     debug: bool = False
