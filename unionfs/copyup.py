@@ -15,7 +15,7 @@ import stat
 from typing import Final
 
 from unionfs import names, origin
-from unionfs.layer import Part, proc_path
+from unionfs.layer import Layer, Part, proc_path
 from unionfs.links import write_links
 from unionfs.marks import list_xattrs
 from unionfs.node import Directory, Links, Node
@@ -100,6 +100,7 @@ class CopyUp:
         if node.fd < 0:
             assert self._parent is not None
             copy_up_directory(stack, self._parent)
+        self._layer = node.data[0].layer if node.data is not None else node.part.layer
         self._stat = node.real_stat()
         self._metacopy = False
         self._truncated = size is not None and size < self._stat.st_size
@@ -146,7 +147,7 @@ class CopyUp:
             os.ftruncate(self._target, self._stat.st_size)
             return
         try:
-            copy_content(self._source, self._target, self._size)
+            copy_content(self._layer, self._source, self._target, self._size)
             if not self._stack.config.volatile and self._size:
                 os.fdatasync(self._target)
         except BaseException:
@@ -327,7 +328,7 @@ def complete(stack: Stack, node: Node, size: int | None = None) -> None:
         target = node.open_real(os.O_RDWR)
         try:
             wanted = found.st_size if size is None else min(size, found.st_size)
-            copy_content(source, target, wanted)
+            copy_content(node.data[0].layer, source, target, wanted)
             if not stack.config.volatile:
                 os.fsync(target)
             os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
@@ -359,13 +360,17 @@ def read_symlink(node: Node) -> bytes:
     return os.readlink(node.name, dir_fd=node.part.open())
 
 
-def copy_content(source: int, target: int, size: int) -> None:
-    """Copy the first ``size`` bytes: shared extents where possible, holes kept as holes.
+def copy_content(layer: Layer, source: int, target: int, size: int) -> None:
+    """Copy the first ``size`` bytes of a file of ``layer``: extents shared, holes kept as holes.
 
     In this order: FICLONE (all of it), copy_file_range(2) extent by extent, read and write.
     """
-    if size and calls.clone_file(source, target):
+    if size and layer.clones and _clone(layer, source, target):
         os.ftruncate(target, size)
+        return
+    found = os.fstat(source)
+    if found.st_blocks * 512 >= found.st_size:
+        _copy_extent(source, target, 0, size)
         return
     os.ftruncate(target, size)
     position = 0
@@ -382,6 +387,18 @@ def copy_content(source: int, target: int, size: int) -> None:
             end = os.lseek(source, start, os.SEEK_HOLE) if start < size else size
         _copy_extent(source, target, min(start, size), min(end, size))
         position = end
+
+
+def _clone(layer: Layer, source: int, target: int) -> bool:
+    try:
+        calls.clone_file(source, target)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.ENOSYS):
+            layer.clones = False
+        elif error.errno not in (errno.EINVAL, errno.EPERM, errno.EBADF, errno.ETXTBSY):
+            raise
+        return False
+    return True
 
 
 def _copy_extent(source: int, target: int, start: int, end: int) -> None:

@@ -101,11 +101,13 @@ class Layer:
     filesystem -- number of the filesystem in this union (0 is the upper's), part of inode numbers
     uuid       -- 16 bytes of the filesystem, as in the kernel's origin marks
     private    -- opened through a clone of its mount, so that nothing mounted below shows
+    clones     -- whether content may be shared with the upper; cleared when that is refused
     handles    -- whether its filesystem gives file handles; cleared when it refuses
     """
 
     __slots__ = (
         "_readable",
+        "clones",
         "device",
         "filesystem",
         "handles",
@@ -127,6 +129,7 @@ class Layer:
         self.inode = found.st_ino
         self.filesystem = 0
         self.uuid = bytes(16)
+        self.clones = True
         self.handles = True
         self._readable = -1
 
