@@ -3,7 +3,8 @@
 
 `Device` is one session: what was negotiated, what is open, and the table that leads from an opcode
 to its handler. `serve` is a whole life: mount, serve, take down. Who is served when is `loop`'s
-affair, how to mount is `mounting`'s, and what requests mean is in `handlers`.
+affair, how to mount is `mounting`'s, how to end is `ending`'s, and what requests mean is in
+`handlers`.
 """
 
 from __future__ import annotations
@@ -11,16 +12,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import resource
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from unionfs.errors import UnionError
 from unionfs.fuse import mounting, negotiation, replies, wire
 from unionfs.fuse.backing import Backings
+from unionfs.fuse.ending import TakingDown, on_signals
 from unionfs.fuse.failure import errno_of
 from unionfs.fuse.handlers.attributes import Attributes
 from unionfs.fuse.handlers.content import Content
@@ -31,6 +31,7 @@ from unionfs.fuse.handlers.names import Names
 from unionfs.fuse.handlers.xattrs import Xattrs
 from unionfs.fuse.handles import Handle
 from unionfs.fuse.loop import Loop
+from unionfs.fuse.mountinfo import mounts
 from unionfs.fuse.notify import Notifier
 from unionfs.fuse.order import Orders
 from unionfs.fuse.request import BODY, OPCODE, PID, UNIQUE, Answer, Handler, Head, Message
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 # Room for the largest request: a WRITE of MAX_WRITE bytes and its headers.
 BUFFER_SIZE: Final = negotiation.MAX_WRITE + 4096
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _NO_TERMS: Final = negotiation.Terms(0, 0, 0, 0, 0, 0)
 
 _unpack: Final = wire.IN_HEADER.unpack_from
@@ -315,11 +315,6 @@ def _traced(handler: Handler) -> Handler:
     return traced
 
 
-def can_serve() -> bool:
-    """Whether this transport can run here: a device to serve on and a way to mount."""
-    return mounting.can_mount()
-
-
 def serve(union: Union, session: SessionConfig, ready: Callable[[], None]) -> None:
     """Mount the union and serve it until it is unmounted, or until SIGTERM, SIGINT or SIGHUP.
 
@@ -327,7 +322,6 @@ def serve(union: Union, session: SessionConfig, ready: Callable[[], None]) -> No
     nobody uses it, else detached after what was written through mappings has been fetched. The
     union stays open: closing it is the caller's affair. Raises UnionError where it cannot mount.
     """
-    _raise_descriptor_limit()
     with contextlib.ExitStack() as ends:
         loop = Loop()
         ends.callback(loop.close)
@@ -346,69 +340,10 @@ def serve(union: Union, session: SessionConfig, ready: Callable[[], None]) -> No
             ready=ready,
         )
         ends.callback(device.close)
-        with _signals(taking_down, loop):
+        with on_signals(taking_down, loop):
             loop.run()
         if device.failure is not None:
             raise device.failure
-
-
-class TakingDown:
-    """Unmounting on request, in a thread, while the loop goes on serving what that asks for."""
-
-    def __init__(self, mount: mounting.Mount, loop: Loop) -> None:
-        self._mount = mount
-        self._loop = loop
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Begin; called again, stop waiting for anything."""
-        if self._thread is not None:
-            self._loop.stop()
-            return
-        self._thread = threading.Thread(target=self._run, name="unmount", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        mount = self._mount
-        try:
-            if not mount.unmount():
-                mount.write_back()
-                mount.unmount(lazy=True)
-        except UnionError:
-            pass  # the end of the session detaches it
-        finally:
-            self._loop.stop()
-
-    def finish(self) -> None:
-        """Wait for the thread; after the session's descriptor was closed, so nothing holds it."""
-        if self._thread is not None:
-            self._thread.join()
-
-
-@contextlib.contextmanager
-def _signals(taking_down: TakingDown, loop: Loop) -> Iterator[None]:
-    """Take the mount down on a signal; only the main thread can be told of signals."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    woken = signal.set_wakeup_fd(loop.wakeup_fd, warn_on_full_buffer=False)
-    try:
-        for number in _SIGNALS:
-            if before[number] is not signal.SIG_IGN or number == signal.SIGTERM:
-                signal.signal(number, lambda *_: taking_down.start())
-        yield
-    finally:
-        signal.set_wakeup_fd(woken)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _raise_descriptor_limit() -> None:
-    """Every open file of every client takes a descriptor here; common soft limits are for one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _stack_depth(union: Union, session: SessionConfig) -> int:
@@ -418,12 +353,11 @@ def _stack_depth(union: Union, session: SessionConfig) -> int:
     """
     if not session.passthrough or os.geteuid() != 0:
         return 0
-    kinds = {entry.device: entry.fstype for entry in mounting.mount_table()}
+    kinds = {mounted.device: mounted.fstype for mounted in mounts()}
     config = union.config
     for path in filter(None, (config.upper, *config.lower)):
         device = os.stat(path).st_dev
-        name = b"%d:%d" % (os.major(device), os.minor(device))
-        kind = kinds.get(name, b"")
-        if kind in (b"overlay", b"ecryptfs") or kind.startswith(b"fuse"):
+        kind = kinds.get(f"{os.major(device)}:{os.minor(device)}", "")
+        if kind in ("overlay", "ecryptfs") or kind.startswith("fuse"):
             return 2
     return 1

@@ -11,11 +11,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import re
-from typing import Final, NamedTuple
+from typing import Final
 
 from unionfs.config import SessionConfig
 from unionfs.errors import UnionError
+from unionfs.fuse.mountinfo import mounts, topmost
 
 _DEVICE: Final = b"/dev/fuse"
 _COMM: Final = "_FUSE_COMMFD"
@@ -37,41 +37,6 @@ _MNT_DETACH: Final = 2
 _UMOUNT_NOFOLLOW: Final = 8
 
 
-class Entry(NamedTuple):
-    """One line of /proc/self/mountinfo (proc(5)) as far as it is needed here."""
-
-    device: bytes  # major:minor of st_dev
-    mountpoint: bytes
-    fstype: bytes
-
-
-def mount_table() -> list[Entry]:
-    """Every mount of this namespace, in mount order."""
-    with open("/proc/self/mountinfo", "rb") as stream:
-        lines = stream.read().splitlines()
-    found = []
-    for line in lines:
-        fields = line.split(b" ")
-        found.append(Entry(fields[2], _plain(fields[4]), fields[fields.index(b"-") + 1]))
-    return found
-
-
-def _plain(field: bytes) -> bytes:
-    """Undo the octal escapes of mountinfo."""
-    if b"\\" not in field:
-        return field
-    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field)
-
-
-def topmost(mountpoint: bytes) -> Entry | None:
-    """What is mounted on exactly this path, as far as anybody looking there would see."""
-    found = None
-    for entry in mount_table():
-        if entry.mountpoint == mountpoint:
-            found = entry
-    return found
-
-
 class Mount:
     """A mount that this process made, from then until it is taken down.
 
@@ -86,19 +51,19 @@ class Mount:
         self.fd = fd
         self.mountpoint = mountpoint
         self._by_helper = by_helper
-        entry = topmost(mountpoint)
-        self._device = entry.device if entry is not None else b""
+        mounted = topmost(mountpoint, mounts())
+        self._device = mounted.device if mounted is not None else ""
 
     @property
     def connection(self) -> int | None:
         # fusectl(5): connections are numbered by the minor number of the mount's device.
-        return int(self._device.partition(b":")[2]) if self._device else None
+        return int(self._device.partition(":")[2]) if self._device else None
 
     @property
     def standing(self) -> bool:
         """Whether the mount is still what its mount point shows."""
-        entry = topmost(self.mountpoint)
-        return entry is not None and entry.device == self._device
+        mounted = topmost(self.mountpoint, mounts())
+        return mounted is not None and mounted.device == self._device
 
     def unmount(self, *, lazy: bool = False) -> bool:
         """Take the mount down; False if it is busy. True also where it was gone already.
@@ -157,15 +122,6 @@ def mount(session: SessionConfig) -> Mount:
         if fd >= 0:
             return Mount(fd, mountpoint, False)
     return Mount(_mount_by_helper(session, mountpoint), mountpoint, True)
-
-
-def can_mount() -> bool:
-    """Whether `mount` has a way to succeed: /dev/fuse and the right to it, or fusermount3."""
-    if not os.path.exists(_DEVICE):
-        return False
-    if os.geteuid() == 0 and os.access(_DEVICE, os.R_OK | os.W_OK):
-        return True
-    return _helper() is not None
 
 
 def _mount_directly(session: SessionConfig, mountpoint: bytes, kind: int) -> int:
