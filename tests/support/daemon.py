@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,7 +23,13 @@ Option = str | int | bool
 
 
 def command(*arguments: str) -> list[str]:
-    """The argument vector that runs `lamina ARGUMENTS` with this interpreter."""
+    """The argument vector that runs `lamina ARGUMENTS`.
+
+    With this interpreter and this checkout, unless LAMINA_TEST_COMMAND names another command.
+    """
+    other = os.environ.get("LAMINA_TEST_COMMAND")
+    if other:
+        return [*shlex.split(other), *arguments]
     return [sys.executable, "-X", "faulthandler", "-m", "unionfs", *arguments]
 
 
