@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One served mount, from the choice of its transport to its entry in the registry.
+
+`serve` blocks until the union is unmounted; what happens meanwhile is the transport's. Putting it
+into the background is in `daemon`, ending it from outside in `unmount`.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final
+
+from unionfs.config import MountConfig, SessionConfig
+from unionfs.errors import UnionError
+from unionfs.fuse import registry
+from unionfs.fuse.mountinfo import mounts, topmost
+
+if TYPE_CHECKING:
+    from unionfs.union import Union
+
+    _Serve = Callable[[Union, SessionConfig, Callable[[], None]], None]
+
+__all__ = ["choose_transport", "run", "serve"]
+
+_MODULES: Final = {"device": "unionfs.fuse.device", "pyfuse3": "unionfs.fuse.pyfuse"}
+
+
+def run(
+    config: MountConfig,
+    session: SessionConfig,
+    ready: Callable[[], None],
+    log: bytes | None = None,
+) -> None:
+    """Open the union, mount it and serve it until it is unmounted; then close it.
+
+    `ready` is called once, when the mount answers. Raises UnionError where the union cannot be
+    made or mounted; nothing is then left mounted.
+    """
+    transport = choose_transport(session)
+    # Modes come from the kernel with the caller's umask applied; ours must not be applied again.
+    before = os.umask(0)
+    _raise_descriptor_limit()
+    from unionfs.union import Union
+
+    union = Union(config)
+    try:
+        serve(union, session, ready, transport=transport, log=log)
+    finally:
+        union.close()
+        os.umask(before)
+
+
+def serve(
+    union: Union,
+    session: SessionConfig,
+    ready: Callable[[], None],
+    *,
+    transport: str | None = None,
+    log: bytes | None = None,
+) -> None:
+    """Mount `union` and serve it until it is unmounted or SIGTERM or SIGINT arrives.
+
+    The mount is in the registry for as long as it is served. The union stays the caller's.
+    """
+    name = transport or choose_transport(session)
+    if session.debug:
+        print(f"lamina: transport {name}", file=sys.stderr, flush=True)
+    serve_mount = _load(name, session)
+    recorded: list[bytes | None] = []
+
+    def announce() -> None:
+        recorded.append(_record(union.config, session, name, log))
+        ready()
+
+    try:
+        serve_mount(union, session, announce)
+    finally:
+        for path in recorded:
+            registry.forget(path)
+
+
+def choose_transport(session: SessionConfig) -> str:
+    """The transport to use: the one asked for, or device where it can run, else pyfuse3.
+
+    Raises UnionError if the one asked for, or both, cannot run here.
+    """
+    if session.transport != "auto":
+        lack = _lack(session.transport)
+        if lack is not None:
+            raise UnionError("mount", session.mountpoint, lack)
+        return session.transport
+    device_lack = _lack("device")
+    if device_lack is None:
+        return "device"
+    if session.debug:
+        print(f"lamina: not the device transport: {device_lack}", file=sys.stderr, flush=True)
+    pyfuse_lack = _lack("pyfuse3")
+    if pyfuse_lack is None:
+        return "pyfuse3"
+    reason = device_lack if device_lack == pyfuse_lack else f"{device_lack}; {pyfuse_lack}"
+    raise UnionError("mount", session.mountpoint, reason)
+
+
+def _lack(transport: str) -> str | None:
+    """What a transport needs and this machine has not; None if it can run."""
+    if find_spec(_MODULES[transport]) is None:
+        return f"the {transport} transport is not installed"
+    if transport == "pyfuse3" and find_spec("pyfuse3") is None:
+        return "the pyfuse3 transport needs the Python module pyfuse3 (install python3-pyfuse3)"
+    if os.geteuid() != 0:
+        # fusermount3 opens /dev/fuse for those who may not.
+        if _on_path("fusermount3") is None:
+            return "an ordinary user needs fusermount3 to mount (install fuse3)"
+        return None if os.path.exists("/dev/fuse") else "there is no /dev/fuse (modprobe fuse)"
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return f"/dev/fuse: {error.strerror} (modprobe fuse)"
+    return None
+
+
+def _on_path(program: str) -> str | None:
+    for directory in os.get_exec_path():
+        path = os.path.join(directory, program)
+        if os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def _load(transport: str, session: SessionConfig) -> _Serve:
+    """A transport's `serve`; what the other one needs is never imported."""
+    try:
+        if transport == "device":
+            from unionfs.fuse import device
+
+            return device.serve
+        from unionfs.fuse import pyfuse
+
+        return pyfuse.serve
+    except ImportError as error:
+        reason = f"the {transport} transport cannot be loaded: {error}"
+        raise UnionError("mount", session.mountpoint, reason) from error
+
+
+def _record(
+    config: MountConfig, session: SessionConfig, transport: str, log: bytes | None
+) -> bytes | None:
+    """Enter the mount in the registry. Called on the serving thread: mountinfo asks no daemon."""
+    mounted = topmost(session.mountpoint, mounts())
+    if mounted is None:
+        return None
+    pid = os.getpid()
+    entry = registry.Entry(
+        session.mountpoint,
+        config,
+        transport,
+        pid,
+        registry.started(pid) or 0,
+        int(time.time()),
+        log,
+    )
+    return registry.record(mounted.device, entry)
+
+
+def _raise_descriptor_limit() -> None:
+    """As many descriptors as the hard limit allows: each open file of a caller takes one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
