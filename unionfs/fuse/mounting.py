@@ -117,8 +117,11 @@ def mount(session: SessionConfig) -> Mount:
         found = os.lstat(mountpoint)
     except OSError as error:
         raise UnionError("mount on", session.mountpoint, error) from error
+    kind = found.st_mode & 0o170000
+    if kind != 0o040000:  # mount(2) would accept a file, and nothing could be done with it
+        raise UnionError("mount on", session.mountpoint, os.strerror(errno.ENOTDIR))
     if os.geteuid() == 0:
-        fd = _mount_directly(session, mountpoint, found.st_mode & 0o170000)
+        fd = _mount_directly(session, mountpoint, kind)
         if fd >= 0:
             return Mount(fd, mountpoint, False)
     return Mount(_mount_by_helper(session, mountpoint), mountpoint, True)
@@ -212,7 +215,7 @@ def _escaped(value: str) -> str:
 def _complaint(stderr: bytes) -> str:
     """fusermount3's message in one line, without its own name."""
     text = b" ".join(stderr.split()).decode("utf-8", "backslashreplace")
-    return text.removeprefix("fusermount3: ") or "fusermount3 gave no reason"
+    return text.rpartition("fusermount3: ")[2] or "fusermount3 gave no reason"
 
 
 def _helper_unmount(mountpoint: bytes, lazy: bool) -> bool:

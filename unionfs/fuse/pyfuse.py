@@ -11,7 +11,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import pyfuse3
@@ -34,80 +36,103 @@ def serve(union: Union, session: SessionConfig, ready: Callable[[], None]) -> No
 
     ``ready`` is called once the mount answers. On return nothing is mounted any more and the
     union's nodes and files are given up; closing the union itself is the caller's. Raises
-    `UnionError` where mounting fails. Call it from the main thread, which alone hears signals.
+    `UnionError` where mounting fails. Signals are heard where it is called from the main thread.
     """
     config = union.config
     if config.upper is None or config.read_only:
         session = dataclasses.replace(session, read_only=True)
     handlers = Handlers(union)
+    start = _Start(ready)
     mount = mounting.mount(session)
     try:
         _attach(handlers, mount, debug=session.debug)
         try:
-            trio.run(_serve, handlers, mount, ready)
+            trio.run(_serve, handlers, mount, start)
         finally:
             pyfuse3.close(unmount=False)
     finally:
-        # The session's descriptor has gone first: nobody waits for an answer any more, and
-        # detaching cannot come to wait for this thread.
-        mount.close()
-        mount.unmount(lazy=True)
         handlers.close()
-    if not handlers.started.is_set():
-        raise UnionError("mount", session.mountpoint, "the session ended before it was ready")
+        # The session's descriptor is closed by now: nobody waits for an answer any more, and
+        # detaching cannot come to wait for this thread.
+        mount.unmount(lazy=True)
+    if start.failure is not None:
+        raise UnionError("mount", session.mountpoint, start.failure)
+
+
+class _Start:
+    """How the session begins.
+
+    ready   -- to be called when the mount answers
+    failure -- why that has not come about; None once it has
+    """
+
+    __slots__ = ("failure", "ready")
+
+    def __init__(self, ready: Callable[[], None]) -> None:
+        self.ready = ready
+        self.failure: OSError | str | None = "the session ended before it was ready"
 
 
 def _attach(handlers: Handlers, mount: mounting.Mount, *, debug: bool) -> None:
-    """Give the session's descriptor to libfuse, which takes /dev/fd/N for a mount already made."""
+    """Give the session's descriptor to libfuse, which takes /dev/fd/N for a mount already made.
+
+    From then on it belongs to libfuse, and is closed by `pyfuse3.close`.
+    """
     # pyfuse3 reads after it has waited, and takes "nothing there" (EAGAIN) for the session's end.
     os.set_blocking(mount.fd, True)
     try:
         pyfuse3.init(handlers, f"/dev/fd/{mount.fd}", {"debug"} if debug else set())
     except RuntimeError as error:
+        os.close(mount.fd)
         raise UnionError("mount", mount.mountpoint, f"libfuse: {error}") from error
-    mount.fd = -1  # closed by pyfuse3.close
 
 
-async def _serve(handlers: Handlers, mount: mounting.Mount, ready: Callable[[], None]) -> None:
+async def _serve(handlers: Handlers, mount: mounting.Mount, start: _Start) -> None:
     async with trio.open_nursery() as nursery:
-        await nursery.start(_end_on_signal, mount)
-        nursery.start_soon(_announce, handlers, mount, ready)
+        await nursery.start(_end_on_signal, mount, nursery.cancel_scope)
+        nursery.start_soon(_announce, handlers, mount, start)
         await pyfuse3.main(min_tasks=1, max_tasks=MAX_TASKS)
         nursery.cancel_scope.cancel()
 
 
-async def _announce(handlers: Handlers, mount: mounting.Mount, ready: Callable[[], None]) -> None:
-    """Call ``ready`` when a first request has been answered."""
+async def _announce(handlers: Handlers, mount: mounting.Mount, start: _Start) -> None:
+    """Say that the mount is ready when a first request has been answered."""
     await handlers.started.wait()
     try:
-        await trio.to_thread.run_sync(os.stat, mount.mountpoint)
-    except OSError:  # unmounted meanwhile: the loop ends
+        await trio.to_thread.run_sync(os.stat, mount.mountpoint, abandon_on_cancel=True)
+    except OSError as error:
+        start.failure = error
+        pyfuse3.terminate()
         return
-    ready()
+    start.failure = None
+    start.ready()
 
 
 async def _end_on_signal(
-    mount: mounting.Mount, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    mount: mounting.Mount,
+    serving: trio.CancelScope,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Take the mount down at the first signal, while the loop serves; end at once at the second."""
+    """At the first signal end in good order, while the loop serves; at the second end at once."""
+    if threading.current_thread() is not threading.main_thread():
+        task_status.started()  # no other thread is told of signals
+        return
     wanted = [signal.SIGTERM, signal.SIGINT]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup(1) leaves it
         wanted.append(signal.SIGHUP)
     with trio.open_signal_receiver(*wanted) as signals:
         async with trio.open_nursery() as nursery:
             task_status.started()
-            first = True
-            async for _ in signals:
-                if first:
-                    nursery.start_soon(_take_down, mount)
-                    first = False
-                else:
-                    pyfuse3.terminate()
+            await anext(signals)
+            nursery.start_soon(_take_down, mount)
+            await anext(signals)
+            serving.cancel()
 
 
 async def _take_down(mount: mounting.Mount) -> None:
-    await trio.to_thread.run_sync(_unmount, mount)
-    # Detached with somebody inside, or alive in another mount namespace: it ends all the same.
+    await trio.to_thread.run_sync(_unmount, mount, abandon_on_cancel=True)
+    # Detached with somebody inside, or alive in another mount namespace: it ends all the same,
+    # when the requests under way have been answered.
     pyfuse3.terminate()
 
 
@@ -116,6 +141,7 @@ def _unmount(mount: mounting.Mount) -> None:
 
     What files mapped through the mount hold dirty is written first: it is lost with the session.
     """
-    mount.write_back()
-    if not mount.unmount():
-        mount.unmount(lazy=True)
+    with suppress(UnionError):  # then it is detached when the session has ended
+        mount.write_back()
+        if not mount.unmount():
+            mount.unmount(lazy=True)

@@ -260,9 +260,9 @@ class Handlers(pyfuse3.Operations):
         size = attr.st_size if fields.update_size else None
         if size is not None or not self._metacopy:
             await self._copy_up(node, size)
-        # pyfuse3 has already put the current time where the caller asked for UTIME_NOW. The kernel
-        # sends the mode along where a chown or truncate takes setuid and setgid away (it does so
-        # as long as FUSE_HANDLE_KILLPRIV is not negotiated, and libfuse does not ask for it).
+        # Where the caller asked for UTIME_NOW the kernel has put its own time already. It also
+        # sends the mode along where a chown or truncate takes setuid and setgid away (it does so as
+        # long as FUSE_HANDLE_KILLPRIV is not negotiated, and libfuse does not ask for it).
         stat = self._union.setattr(
             node,
             mode=modes.S_IMODE(attr.st_mode) if fields.update_mode else None,
@@ -331,7 +331,16 @@ class Handlers(pyfuse3.Operations):
         truncates = flags & os.O_TRUNC
         if truncates or flags & os.O_ACCMODE != os.O_RDONLY:
             await self._copy_up(node, 0 if truncates else None)
-        return self._opened(self._union.open(node, flags, _caller(ctx)))
+        file = self._union.open(node, flags, _caller(ctx))
+        if truncates and ctx.uid != 0:
+            # Of a truncation that is part of an open the kernel sends no setattr, so it is for us
+            # to take setuid and setgid away from a caller without CAP_FSETID (open(2)).
+            try:
+                self._union.setattr(node, kill_suidgid=True)
+            except OSError:
+                self._union.release(file)
+                raise
+        return self._opened(file)
 
     @inline
     def create(
@@ -437,7 +446,9 @@ class Handlers(pyfuse3.Operations):
             return
         done = copying[node] = trio.Event()
         try:
-            await trio.to_thread.run_sync(job.copy)
+            # Given up only where the session ends at once: the copy has descriptors of its own, and
+            # what it leaves in the work directory is swept at the next mount.
+            await trio.to_thread.run_sync(job.copy, abandon_on_cancel=True)
             job.publish()
         finally:
             del copying[node]
