@@ -65,6 +65,8 @@ def _copy_directory(stack: Stack, node: Directory) -> None:
         os.chown(name, found.st_uid, found.st_gid, dir_fd=work.fd, follow_symlinks=False)
         os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=work.fd)
         _set_times(work.fd, name, found)
+        if stack.config.format == "overlay":
+            mark_impure(stack, parent)
         above = parent.parts[0].open()
         with _kept_times(above):
             os.rename(name, node.name, src_dir_fd=work.fd, dst_dir_fd=above)
@@ -114,7 +116,7 @@ class CopyUp:
                 self._target = os.open(
                     self._temporary,
                     os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC,
-                    0o600,
+                    stat.S_IMODE(mode),
                     dir_fd=work.fd,
                 )
             elif stat.S_ISLNK(mode):
@@ -170,31 +172,60 @@ class CopyUp:
             return
         work = stack.workdir()
         found = self._stat
-        path = proc_path(work.fd, self._temporary)
-        name = self._temporary
-        mode = found.st_mode
-        os.chown(name, found.st_uid, found.st_gid, dir_fd=work.fd, follow_symlinks=False)
-        copy_xattrs(stack, node.real_path(), node.follow, path)
-        if not stat.S_ISLNK(mode):
-            os.chmod(name, stat.S_IMODE(mode), dir_fd=work.fd)
-        mark = self._mark_origin(path)
-        if self._truncated:
-            calls.utimensat(work.fd, name, found.st_atime_ns, calls.NOW, calls.AT_SYMLINK_NOFOLLOW)
+        # The temporary by descriptor where there is one: that saves the way through /proc.
+        target: int | bytes = self._target
+        if self._target < 0:
+            target = proc_path(work.fd, self._temporary)
+        self._give_attributes(target)
+        mark = self._mark_origin(target)
+        data = self._mark_metacopy(target)
+        self._give_times()
+        if self._target >= 0:
+            made = os.fstat(self._target)
         else:
-            _set_times(work.fd, name, found)
-        made = os.stat(name, dir_fd=work.fd, follow_symlinks=False)
-        data = self._mark_metacopy(path)
-        if node.fd >= 0 or node.parent is None or not isinstance(node.parent, Directory):
-            self._publish_nameless(made)
+            made = os.stat(self._temporary, dir_fd=work.fd, follow_symlinks=False)
+        if node.fd >= 0 or node.parent is None:
+            self._publish_nameless()
         else:
-            self._publish_named(path, mark, made)
+            self._publish_named(node.parent, mark, found)
         node.data = data
         node.real = made.st_ino
         stack.moved_up(node)
         self._switch_files()
 
-    def _mark_origin(self, path: bytes) -> bytes | None:
-        """Write the origin mark; None if the copy is to be a file of its own."""
+    def _give_attributes(self, target: int | bytes) -> None:
+        """Owner, mode and xattrs; what the temporary has already is not done again."""
+        node, stack, found = self.node, self._stack, self._stat
+        owned = (found.st_uid, found.st_gid) == stack.own_ids
+        bare = node.fd < 0 and calls.lacks_xattrs(node.part.open(), node.name)
+        if not owned:
+            # chown(2) takes set-id bits and file capabilities away, so it comes first.
+            os.chown(target, found.st_uid, found.st_gid, follow_symlinks=isinstance(target, int))
+        if not bare:
+            copy_xattrs(stack, node.real_path(), node.follow, target)
+        mode = stat.S_IMODE(found.st_mode)
+        if self._target < 0:
+            if not stat.S_ISLNK(found.st_mode):
+                os.chmod(self._temporary, mode, dir_fd=stack.workdir().fd)
+        elif not (owned and bare) or mode & (stat.S_ISUID | stat.S_ISGID):
+            os.fchmod(self._target, mode)
+
+    def _give_times(self) -> None:
+        found, work = self._stat, self._stack.workdir()
+        if self._truncated:
+            now = calls.NOW
+            flags = calls.AT_SYMLINK_NOFOLLOW
+            calls.utimensat(work.fd, self._temporary, found.st_atime_ns, now, flags)
+        elif self._target >= 0:
+            os.utime(self._target, ns=(found.st_atime_ns, found.st_mtime_ns))
+        else:
+            _set_times(work.fd, self._temporary, found)
+
+    def _mark_origin(self, target: int | bytes) -> bytes | None:
+        """Write the origin mark; return it if the file has to enter the index, b"" if not.
+
+        None if the copy is to be a file of its own: it then has a number of its own as well.
+        """
         node, stack = self.node, self._stack
         if stack.config.format != "overlay" or node.fd >= 0:
             return None
@@ -204,20 +235,20 @@ class CopyUp:
         mark = origin.encode(node.part.layer, node.part.open(), node.name)
         if mark is None:
             return None
-        with contextlib.suppress(OSError):
-            os.setxattr(path, stack.marks.prefix + names.ORIGIN, mark, follow_symlinks=False)
-            return mark if several else b""
-        return None
+        try:
+            _set_mark(target, stack.marks.prefix + names.ORIGIN, mark)
+        except OSError:
+            return None
+        return mark if several else b""
 
-    def _mark_metacopy(self, path: bytes) -> tuple[Part, bytes] | None:
+    def _mark_metacopy(self, target: int | bytes) -> tuple[Part, bytes] | None:
         if not self._metacopy:
             return None
         node, stack = self.node, self._stack
-        prefix = stack.marks.prefix
-        os.setxattr(path, prefix + names.METACOPY, b"", follow_symlinks=False)
+        _set_mark(target, stack.marks.prefix + names.METACOPY, b"")
         return node.data or (node.part, node.name)
 
-    def _publish_nameless(self, made: os.stat_result) -> None:
+    def _publish_nameless(self) -> None:
         """The name is gone but the file is still in use: the copy lives only as long as it is."""
         node, work = self.node, self._stack.workdir()
         fd = os.open(self._temporary, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=work.fd)
@@ -228,41 +259,36 @@ class CopyUp:
         if before >= 0:
             os.close(before)
         node.part = self._stack.root.parts[0]
-        self._stack.descriptors.drop(node.part)
 
-    def _publish_named(self, path: bytes, mark: bytes | None, made: os.stat_result) -> None:
+    def _publish_named(self, parent: Directory, mark: bytes | None, found: os.stat_result) -> None:
+        """Put the copy where the lower object was seen."""
         node, stack = self.node, self._stack
         work = stack.workdir()
-        parent, name = node.parent, node.name
-        assert parent is not None
+        name = node.name
         upper = parent.parts[0]
         above = upper.open()
         if mark is not None:
             mark_impure(stack, parent)
-        ino_before = node.ino
         if mark and stack.index is not None:
-            self._enter_index(path, mark)
-        elif self._stat.st_nlink > 1:
-            # Without an index the names part here, and the copy has a number of its own.
-            node.links = None
+            self._enter_index(mark, found.st_nlink)
         with _kept_times(above):
             os.rename(self._temporary, name, src_dir_fd=work.fd, dst_dir_fd=above)
         self._done = True
-        assert node.ino == ino_before
         if node.links is not None and stack.index is not None:
             node.part, node.name = stack.index, node.links.name
         else:
             node.part = upper
         note_upper_name(parent, name)
 
-    def _enter_index(self, path: bytes, mark: bytes) -> None:
+    def _enter_index(self, mark: bytes, below: int) -> None:
         node, stack = self.node, self._stack
         work = stack.workdir()
         assert stack.index is not None
         entry = origin.index_name(mark)
         lost = stack.lost_links.pop(node.ino, 0)
-        links = Links(self._stat.st_nlink, max(self._stat.st_nlink - lost, 1), entry)
+        links = Links(below, max(below - lost, 1), entry)
         value = b"L%+d" % (links.count - links.lower)
+        path = proc_path(work.fd, self._temporary)
         os.setxattr(path, stack.marks.prefix + names.NLINK, value, follow_symlinks=False)
         os.link(
             self._temporary,
@@ -432,8 +458,12 @@ def _copy_extent(source: int, target: int, start: int, end: int) -> None:
             view = view[written:]
 
 
-def copy_xattrs(stack: Stack, source: bytes, follow: bool, target: bytes) -> None:
-    """Copy every xattr but the private marks. ``target`` is reached without following symlinks.
+def _set_mark(target: int | bytes, name: bytes, value: bytes) -> None:
+    os.setxattr(target, name, value, follow_symlinks=isinstance(target, int))
+
+
+def copy_xattrs(stack: Stack, source: bytes, follow: bool, target: int | bytes) -> None:
+    """Copy every xattr but the private marks. A ``target`` path is not followed if a symlink.
 
     What the upper cannot hold of security labels and ACLs is left out, as kernel overlayfs does;
     for other xattrs ENOTSUP is passed on only if the union is to have xattrs.
@@ -447,7 +477,7 @@ def copy_xattrs(stack: Stack, source: bytes, follow: bool, target: bytes) -> Non
             continue
         try:
             value = os.getxattr(source, name, follow_symlinks=follow)
-            os.setxattr(target, name, value, follow_symlinks=False)
+            _set_mark(target, name, value)
         except OSError as error:
             if error.errno == errno.ENODATA:
                 continue
