@@ -19,11 +19,22 @@ from typing import Final
 from unionfs.config import Format, IdMap, MountConfig, SessionConfig, Transport
 from unionfs.errors import shown
 
-__all__ = ["Choices", "OptionError", "apply_options", "format_options"]
+__all__ = [
+    "Choices",
+    "OptionError",
+    "UnknownOption",
+    "apply_options",
+    "format_options",
+    "split_options",
+]
 
 
 class OptionError(ValueError):
     """An option that is unknown, refused or malformed; `str()` names it and says why."""
+
+
+class UnknownOption(OptionError):
+    """An option that nobody has heard of."""
 
 
 @dataclass(slots=True)
@@ -115,11 +126,14 @@ class Choices:
 
 def apply_options(text: bytes, choices: Choices) -> None:
     """Read one `-o` list into `choices`; later options win. Raises OptionError."""
-    for option in _split(text, b","):
-        if not option:
-            continue
+    for option in split_options(text):
         name, equals, value = option.partition(b"=")
         _apply_one(name, value if equals else None, choices)
+
+
+def split_options(text: bytes) -> list[bytes]:
+    """The options of a list, each as it was written."""
+    return [option for option in _split(text, b",") if option]
 
 
 def _apply_one(name: bytes, value: bytes | None, choices: Choices) -> None:
@@ -143,7 +157,7 @@ def _apply_one(name: bytes, value: bytes | None, choices: Choices) -> None:
     elif name in _REFUSED:
         raise OptionError(f"option {_quoted(name)} is not supported: {_REFUSED[name]}")
     elif name not in _IGNORED and not name.startswith((b"x-", b"X-")):
-        raise OptionError(f"unknown option {_quoted(name)}")
+        raise UnknownOption(f"unknown option {_quoted(name)}")
 
 
 # -- syntax ---------------------------------------------------------------------------------------

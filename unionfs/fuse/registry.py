@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from unionfs.config import MountConfig
-from unionfs.fuse.mountinfo import Mounted
+from unionfs.fuse.mountinfo import Mounted, mounts
 from unionfs.options import Choices, OptionError, apply_options, format_options
 
-__all__ = ["Entry", "alive", "drop_stale", "find", "forget", "record", "started"]
+__all__ = ["Entry", "alive", "drop_stale", "find", "forget", "record", "started", "unions"]
 
 _SIZE_LIMIT: Final = 16 << 20  # bytes; thousands of layers with the longest of paths
 
@@ -100,6 +100,24 @@ def find(mounted: Mounted) -> Entry | None:
                 return entry
             dead = dead or entry
     return dead
+
+
+def unions() -> list[tuple[Mounted, Entry | None]]:
+    """Every union mounted in this namespace, with what is written of it."""
+    found: dict[str, tuple[Mounted, Entry | None]] = {}
+    table = mounts()
+    for mounted in table:
+        if not mounted.fstype.startswith("fuse."):
+            continue
+        known = found.get(mounted.device)
+        # Bind mounts share the device; the mount itself is where it was mounted, or came first.
+        if known and (known[1] is None or known[1].mountpoint != mounted.mountpoint):
+            continue
+        entry = known[1] if known else find(mounted)
+        if entry is not None or mounted.fstype == "fuse.lamina":
+            found[mounted.device] = (mounted, entry)
+    drop_stale(table)
+    return list(found.values())
 
 
 def drop_stale(table: list[Mounted]) -> None:

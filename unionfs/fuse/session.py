@@ -8,7 +8,6 @@ into the background is in `daemon`, ending it from outside in `unmount`.
 from __future__ import annotations
 
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -42,9 +41,6 @@ def run(
     made or mounted; nothing is then left mounted.
     """
     transport = choose_transport(session)
-    # Modes come from the kernel with the caller's umask applied; ours must not be applied again.
-    before = os.umask(0)
-    _raise_descriptor_limit()
     from unionfs.union import Union
 
     union = Union(config)
@@ -52,7 +48,6 @@ def run(
         serve(union, session, ready, transport=transport, log=log)
     finally:
         union.close()
-        os.umask(before)
 
 
 def serve(
@@ -71,6 +66,7 @@ def serve(
     if session.debug:
         print(f"lamina: transport {name}", file=sys.stderr, flush=True)
     serve_mount = _load(name, session)
+    union.refuse_mountpoint(session.mountpoint)
     recorded: list[bytes | None] = []
 
     def announce() -> None:
@@ -165,9 +161,3 @@ def _record(
         log,
     )
     return registry.record(mounted.device, entry)
-
-
-def _raise_descriptor_limit() -> None:
-    """As many descriptors as the hard limit allows: each open file of a caller takes one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

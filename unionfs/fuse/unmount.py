@@ -11,7 +11,6 @@ import ctypes
 import errno
 import os
 import select
-import subprocess
 from typing import Final
 
 from unionfs.errors import UnionError, shown
@@ -40,7 +39,7 @@ def unmount(path: bytes, *, lazy: bool = False) -> None:
     entry = registry.find(mounted)
     if entry is None and mounted.fstype != "fuse.lamina":
         raise UnionError("unmount", path, f"it is not a lamina mount but {mounted.fstype}")
-    dead = entry is not None and not registry.alive(entry)
+    dead = _disconnected(mounted.mountpoint) if entry is None else not registry.alive(entry)
     pidfd = -1 if entry is None or dead else _pidfd(entry)
     try:
         _detach(path, mounted.mountpoint, lazy=lazy or dead)
@@ -65,6 +64,14 @@ def _why_not(path: bytes) -> str:
     except OSError as error:
         return os.strerror(error.errno or 0)
     return "nothing is mounted there"
+
+
+def _disconnected(mountpoint: bytes) -> bool:
+    try:
+        os.stat(mountpoint)
+    except OSError as error:
+        return error.errno == errno.ENOTCONN
+    return False
 
 
 def _pidfd(entry: registry.Entry) -> int:
@@ -94,6 +101,8 @@ def _detach(path: bytes, mountpoint: bytes, *, lazy: bool) -> None:
             return
         reason = _busy(mountpoint) if error == errno.EBUSY else os.strerror(error)
     else:
+        import subprocess
+
         words = ["fusermount3", "-u", *(["-z"] if lazy else []), "--"]
         command = [*map(os.fsencode, words), mountpoint]
         environment = os.environ | {"LC_ALL": "C"}

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The `lamina` command: from its first word to the code that does it.
+
+A verb's code is loaded when that verb runs. The verbs of the union (mount, umount, mounts, diff,
+explain) are those of `unionfs`.
+"""
+
+from __future__ import annotations
+
+import unionfs
+
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Run the words of this process; returns the exit status."""
+    return unionfs.command_line()
