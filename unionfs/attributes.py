@@ -213,14 +213,24 @@ def setxattr(stack: Stack, node: Node, name: bytes, value: bytes, flags: int) ->
             raise error(errno.ENODATA)
     copy_up(stack, node, metadata=True)
     os.setxattr(node.real_path(), disk, value, flags, follow_symlinks=node.follow)
+    _note_default_acl(node, disk)
 
 
 def removexattr(stack: Stack, node: Node, name: bytes) -> None:
     disk = _changeable(stack, name)
     if not _has_xattr(node, disk):
+        if disk in (names.ACL_ACCESS, names.ACL_DEFAULT):
+            return  # An ACL that says no more than the mode is none: removing it succeeds (acl(5)).
         raise error(errno.ENODATA)
     copy_up(stack, node, metadata=True)
     os.removexattr(node.real_path(), disk, follow_symlinks=node.follow)
+    _note_default_acl(node, disk)
+
+
+def _note_default_acl(node: Node, disk: bytes) -> None:
+    """What is known of inheritance no longer holds."""
+    if disk == names.ACL_DEFAULT and isinstance(node, Directory):
+        node.inherits = None
 
 
 def _has_xattr(node: Node, disk: bytes) -> bool:

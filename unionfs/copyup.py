@@ -76,7 +76,7 @@ def _copy_directory(stack: Stack, node: Directory) -> None:
     upper = node.add_upper(stack.upper_layer(), stack.descriptors)
     node.real = os.stat(upper.open()).st_ino
     stack.moved_up(node)
-    note_upper_name(parent, node.name)
+    stack.note_upper_name(parent, node.name)
 
 
 class CopyUp:
@@ -278,7 +278,7 @@ class CopyUp:
             node.part, node.name = stack.index, node.links.name
         else:
             node.part = upper
-        note_upper_name(parent, name)
+        stack.note_upper_name(parent, name)
 
     def _enter_index(self, mark: bytes, below: int) -> None:
         node, stack = self.node, self._stack
@@ -517,33 +517,6 @@ def mark_impure(stack: Stack, parent: Directory) -> None:
         )
 
 
-def note_upper_name(parent: Directory, name: bytes) -> None:
-    """The upper part now holds a name that a lower part held: keep the name map right."""
-    table = parent.names
-    if table is None:
-        return
-    top = -len(parent.parts)
-    where = table.get(name)
-    if where is None:
-        table[name] = top
-    elif isinstance(where, int):
-        if where != top:
-            table[name] = (top, where)
-    elif where[0] != top:
-        table[name] = (top, *where)
-
-
-def note_new_name(parent: Directory, name: bytes, *, covers: bool) -> None:
-    """A new object stands in upper: keep the name map right.
-
-    covers -- it took the place of a whiteout, so lower parts hold the name; that is all a later
-              delete has to know, and the lowest part stands for all of them
-    """
-    if parent.names is not None:
-        top = -len(parent.parts)
-        parent.names[name] = (top, -1) if covers else top
-
-
 def link_alias(stack: Stack, node: Node, parent: Directory, name: bytes) -> None:
     """Give an indexed file the upper name it still lacks: a name seen only in a lower layer."""
     assert stack.index is not None
@@ -559,4 +532,4 @@ def link_alias(stack: Stack, node: Node, parent: Directory, name: bytes) -> None
             follow_symlinks=False,
         )
     mark_impure(stack, parent)
-    note_upper_name(parent, name)
+    stack.note_upper_name(parent, name)

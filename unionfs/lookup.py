@@ -24,6 +24,9 @@ from unionfs.stack import Stack
 NAME_MAX: Final = 255
 # After so many lookups that had to ask several layers, a directory's name map is read.
 _PROBES: Final = 2
+# In a directory of one layer: after so many misses, if there are at most so many names.
+_MISSES: Final = 8
+_FEW_NAMES: Final = 4096
 
 
 class Found(NamedTuple):
@@ -55,26 +58,19 @@ def find(stack: Stack, parent: Directory, name: bytes) -> Found | None:
         return None
     if stack.descriptors.full:
         stack.descriptors.trim()
-    parts = parent.parts
-    if len(parts) == 1:
-        candidates: list[Part] = parts
-    else:
-        table = parent.names
-        if table is None:
-            parent.probes += 1
-            if parent.probes > _PROBES:
-                parent.probes = 0
-                table = load_names(stack, parent)
-        if table is None:
-            candidates = parts
-        else:
-            where = table.get(name)
-            if where is None:
-                return None
-            if where.__class__ is int:
-                candidates = [parts[where]]
-            else:
-                candidates = [parts[index] for index in where]  # type: ignore[union-attr]
+    parts = candidates = parent.parts
+    table = parent.names
+    if table is None and len(parts) > 1:
+        parent.probes += 1
+        if parent.probes > _PROBES:
+            parent.probes = 0
+            table = load_names(stack, parent)
+    if table is not None:
+        where = table.get(name)
+        if where is None:
+            return None
+        rows = (where,) if isinstance(where, int) else where
+        candidates = [parts[index] for index in rows]
     marks = stack.marks
     if marks.wh and marks.reserved(name):
         return None
@@ -96,7 +92,18 @@ def find(stack: Stack, parent: Directory, name: bytes) -> Found | None:
         if marks.is_whiteout(part, name, found):
             return None
         return Found(part, found, [], None)
+    if table is None and len(parts) == 1:
+        _missed(stack, parent)
     return None
+
+
+def _missed(stack: Stack, parent: Directory) -> None:
+    """A name was not there. Where that happens often, the names are read, if they are not many."""
+    parent.probes += 1
+    if parent.probes > _MISSES:
+        parent.probes = 0
+        if load_names(stack, parent, _FEW_NAMES) is None:
+            parent.probes = -_FEW_NAMES
 
 
 def _directory(

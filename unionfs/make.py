@@ -16,7 +16,7 @@ import stat
 from collections.abc import Callable
 
 from unionfs import acl, names, whiteout
-from unionfs.copyup import copy_up, copy_up_directory, note_new_name
+from unionfs.copyup import copy_up, copy_up_directory
 from unionfs.layer import proc_path
 from unionfs.links import write_links
 from unionfs.lookup import find
@@ -64,7 +64,7 @@ def make(
     if parent.merged and find(stack, parent, name) is not None:
         raise error(errno.EEXIST, name)
     upper = copy_up_directory(stack, parent).open()
-    if caller.umask and not _has_default_acl(stack, upper):
+    if caller.umask and not _has_default_acl(stack, parent):
         mode &= ~caller.umask
     fd = -1
     covers = bool(stack.marks.wh) and whiteout.stands_at(stack, parent, name)
@@ -84,7 +84,7 @@ def make(
             fd = _make_aside(stack, parent, name, mode, caller, maker, over_whiteout=False)
     try:
         found = os.fstat(fd) if fd >= 0 else _lstat(upper, name)
-        note_new_name(parent, name, covers=covers)
+        stack.note_new_name(parent, name, covers=covers)
         node = _enter(stack, parent, name, found)
     except BaseException:
         if fd >= 0:
@@ -108,7 +108,11 @@ def _enter(stack: Stack, parent: Directory, name: bytes, found: os.stat_result) 
         below = stack.part(layer, b"")
         node = Directory(0, ino, real, parent, [below], name)
         below.path = node.merged_path
-        return stack.adopt(node)
+        if parent.inherits is False:
+            node.inherits = False
+        stack.adopt(node)
+        stack.remember_names(node, {})
+        return node
     return stack.adopt(Node(0, ino, real, kind, parent, part, name))
 
 
@@ -127,8 +131,13 @@ def _make_as(stack: Stack, caller: Caller, dirfd: int, name: bytes, mode: int, m
         calls.setfsids(own_uid, own_gid)
 
 
-def _has_default_acl(stack: Stack, dirfd: int) -> bool:
-    return stack.config.acl and _default_acl(dirfd) is not None
+def _has_default_acl(stack: Stack, parent: Directory) -> bool:
+    """Whether a directory, which has an upper part, hands an ACL down; known after the first."""
+    inherits = parent.inherits
+    if inherits is None:
+        inherits = stack.config.acl and _default_acl(parent.parts[0].open()) is not None
+        parent.inherits = inherits
+    return inherits
 
 
 def _default_acl(dirfd: int) -> bytes | None:
@@ -308,7 +317,7 @@ def link(stack: Stack, node: Node, parent: Directory, name: bytes) -> os.stat_re
         node.links.count += 1
     if node.fd >= 0:
         stack.relocate(node, parent, parent.parts[0], name)
-    note_new_name(parent, name, covers=covers)
+    stack.note_new_name(parent, name, covers=covers)
     return node.real_stat()
 
 
@@ -332,7 +341,7 @@ def tmpfile(
     """open(2) with O_TMPFILE: a file without a name, which `link` may give one."""
     may_make(stack, parent, b"")
     upper = copy_up_directory(stack, parent).open()
-    if caller.umask and not _has_default_acl(stack, upper):
+    if caller.umask and not _has_default_acl(stack, parent):
         mode &= ~caller.umask
     extra = os.O_TMPFILE | flags & os.O_EXCL
 

@@ -176,11 +176,12 @@ class Directory(Node):
     names    -- merged name map, or None while it is not known
     probes   -- lookups that had to ask several layers since the map was last known
     pins     -- living nodes that name this directory as parent
+    inherits -- whether it has a default ACL, None while that is not known
     impure   -- the upper part is known to carry overlay.impure
     gone     -- removed; only kept because somebody is still inside
     """
 
-    __slots__ = ("gone", "impure", "names", "parts", "pins", "probes", "redirect")
+    __slots__ = ("gone", "impure", "inherits", "names", "parts", "pins", "probes", "redirect")
 
     is_dir = True
 
@@ -199,6 +200,7 @@ class Directory(Node):
         self.names: Names | None = None
         self.probes = 0
         self.pins = 0
+        self.inherits: bool | None = None
         self.impure = False
         self.gone = False
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from typing import Final
 
@@ -55,8 +56,13 @@ def entries(stack: Stack, part: Part) -> Iterator[tuple[bytes, int]]:
                     yield name, status.st_mode >> 12
 
 
-def scan(stack: Stack, directory: Directory) -> tuple[Names, dict[bytes, int]]:
-    """The merged name map of a directory, and the d_type of each visible name."""
+def scan(
+    stack: Stack, directory: Directory, most: int = sys.maxsize
+) -> tuple[Names, dict[bytes, int]] | None:
+    """The merged name map of a directory, and the d_type of each visible name.
+
+    None as soon as there are more names than ``most``.
+    """
     table: Names = {}
     types: dict[bytes, int] = {}
     hidden: set[bytes] = set()
@@ -73,6 +79,8 @@ def scan(stack: Stack, directory: Directory) -> tuple[Names, dict[bytes, int]]:
             elif name not in types:
                 types[name] = kind
                 table[name] = index
+                if len(table) > most:
+                    return None
             else:
                 above = table[name]
                 table[name] = (above, index) if isinstance(above, int) else (*above, index)
@@ -80,21 +88,22 @@ def scan(stack: Stack, directory: Directory) -> tuple[Names, dict[bytes, int]]:
     return table, types
 
 
-def load_names(stack: Stack, directory: Directory) -> Names | None:
+def load_names(stack: Stack, directory: Directory, most: int = sys.maxsize) -> Names | None:
     """Read the merged name map and keep it; None if it is too large to keep."""
-    table, _ = scan(stack, directory)
-    stack.remember_names(directory, table)
+    scanned = scan(stack, directory, most)
+    if scanned is not None:
+        stack.remember_names(directory, scanned[0])
     return directory.names
 
 
 def is_empty(stack: Stack, directory: Directory) -> bool:
     """Whether a merged directory shows no name but "." and ".."."""
-    if len(directory.parts) == 1:
+    if directory.names is None and len(directory.parts) == 1:
         return all(kind == _WHITEOUT for _, kind in entries(stack, directory.parts[0]))
-    table = directory.names
-    if table is None:
-        table, _ = scan(stack, directory)
-    return not table
+    if directory.names is not None:
+        return not directory.names
+    scanned = scan(stack, directory, 0)
+    return scanned is not None
 
 
 class Listing:
@@ -124,7 +133,9 @@ class Listing:
         if len(node.parts) == 1:
             listed += [row for row in entries(stack, node.parts[0]) if row[1] != _WHITEOUT]
         else:
-            table, types = scan(stack, node)
+            scanned = scan(stack, node)
+            assert scanned is not None
+            table, types = scanned
             stack.remember_names(node, table)
             listed += types.items()
         self.entries = listed

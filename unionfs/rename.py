@@ -19,7 +19,6 @@ from unionfs.copyup import (
     copy_xattrs,
     link_alias,
     mark_impure,
-    note_new_name,
 )
 from unionfs.layer import proc_path
 from unionfs.lookup import Found, find, node_of
@@ -308,7 +307,7 @@ class _Move:
     def _settle_at(self, node: Node, parent: Directory, name: bytes, below: bool) -> None:
         """The node is at its new place: paths, name maps and parents follow."""
         stack = self.stack
-        note_new_name(parent, name, covers=below)
+        stack.note_new_name(parent, name, covers=below)
         if node.links is not None and node.fd < 0 and stack.index is not None:
             return
         stack.relocate(node, parent, parent.parts[0], name)

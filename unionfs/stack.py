@@ -275,6 +275,44 @@ class Stack:
         while self._mapped > NAMES_LIMIT:
             self.forget_names(next(iter(self._maps)))
 
+    def note_upper_name(self, directory: Directory, name: bytes) -> None:
+        """The upper part now holds a name that a lower part held: keep the name map right."""
+        table = directory.names
+        if table is None:
+            return
+        top = -len(directory.parts)
+        where = table.get(name)
+        if where is None:
+            self._note(directory, name, top)
+        elif isinstance(where, int):
+            if where != top:
+                table[name] = (top, where)
+        elif where[0] != top:
+            table[name] = (top, *where)
+
+    def note_new_name(self, directory: Directory, name: bytes, *, covers: bool) -> None:
+        """A new object stands in upper: keep the name map right.
+
+        covers -- it took the place of a whiteout, so lower parts hold the name; that is all a
+                  later delete has to know, and the lowest part stands for all of them
+        """
+        if directory.names is not None:
+            top = -len(directory.parts)
+            self._note(directory, name, (top, -1) if covers else top)
+
+    def _note(self, directory: Directory, name: bytes, where: int | tuple[int, ...]) -> None:
+        table = directory.names
+        assert table is not None
+        table[name] = where
+        noted = self._maps[directory] + 1
+        if noted > NAMES_LIMIT // 4:
+            self.forget_names(directory)
+            return
+        self._maps[directory] = noted
+        self._mapped += 1
+        if self._mapped > NAMES_LIMIT:
+            self.forget_names(next(iter(self._maps)))
+
     def forget_names(self, directory: Directory) -> None:
         directory.names = None
         self._mapped -= self._maps.pop(directory, 0)
