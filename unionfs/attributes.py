@@ -78,7 +78,7 @@ def _content_blocks(node: Node, own: int) -> int:
 
 def status(stack: Stack, node: Node, file: File | None = None) -> Stat:
     """fstat of an open file, lstat of a node."""
-    if file is not None and file.fd >= 0 and node.data is None:
+    if file is not None and file.opened and node.data is None:
         return shown(stack, node, os.fstat(file.fd))
     return shown(stack, node, node.real_stat())
 
@@ -134,7 +134,7 @@ def setattr(
 
 
 def _truncate(node: Node, size: int, file: File | None) -> None:
-    if file is not None and file.writable and file.fd >= 0:
+    if file is not None and file.writable:
         os.ftruncate(file.fd, size)
         return
     fd = node.open_real(os.O_WRONLY)

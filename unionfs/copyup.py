@@ -112,7 +112,7 @@ class CopyUp:
         mode = self._stat.st_mode
         try:
             if stat.S_ISREG(mode):
-                self._source = open_content(node, os.O_RDONLY)
+                self._source = node.open_content(os.O_RDONLY)
                 self._target = os.open(
                     self._temporary,
                     os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC,
@@ -307,7 +307,7 @@ class CopyUp:
             return
         for file in node.files or ():
             with contextlib.suppress(OSError):
-                file.replace(node.open_real(file.flags & ~os.O_TRUNC & ~os.O_CREAT & ~os.O_EXCL))
+                file.follow_node()
 
     def abandon(self) -> None:
         """Give up, or clean up after `publish`."""
@@ -349,7 +349,7 @@ def complete(stack: Stack, node: Node, size: int | None = None) -> None:
     if node.data is None:
         return
     found = node.real_stat()
-    source = open_content(node, os.O_RDONLY)
+    source = node.open_content(os.O_RDONLY)
     try:
         target = node.open_real(os.O_RDWR)
         try:
@@ -369,15 +369,7 @@ def complete(stack: Stack, node: Node, size: int | None = None) -> None:
     )
     node.data = None
     for file in node.files or ():
-        file.replace(node.open_real(file.flags & ~os.O_TRUNC))
-
-
-def open_content(node: Node, flags: int) -> int:
-    """Open where the content of a regular file lies, below a metadata-only copy if need be."""
-    if node.data is None:
-        return node.open_real(flags)
-    part, name = node.data
-    return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=part.open())
+        file.follow_node()
 
 
 def read_symlink(node: Node) -> bytes:

@@ -153,6 +153,13 @@ class Node:
             return os.open(path, flags & ~os.O_NOFOLLOW | os.O_CLOEXEC)
         return os.open(self.name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.part.open())
 
+    def open_content(self, flags: int) -> int:
+        """As `open_real`, but of the file below that a metadata-only copy stands for."""
+        if self.data is None:
+            return self.open_real(flags)
+        part, name = self.data
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=part.open())
+
     def birthtime(self) -> int | None:
         if self.fd >= 0:
             return calls.statx(self.fd, b"", calls.AT_EMPTY_PATH).birthtime_ns
@@ -277,22 +284,33 @@ class File:
     """An open regular file; ended with `Union.release`.
 
     node     -- what it is open on
-    fd       -- real descriptor, replaced in place when the node is copied up
-    flags    -- as of open(2)
+    flags    -- with which it is open in its layer, as of open(2)
     writable -- whether it may write
     volatile -- fsync is not passed on
+    opened   -- whether there is a descriptor yet
 
-    The data methods may be called from any thread.
+    The data methods may be called from any thread once there is a descriptor.
     """
 
-    __slots__ = ("fd", "flags", "node", "volatile", "writable")
+    __slots__ = ("_fd", "flags", "node", "volatile", "writable")
 
     def __init__(self, node: Node, fd: int, flags: int, volatile: bool) -> None:
         self.node = node
-        self.fd = fd
+        self._fd = fd
         self.flags = flags
         self.writable = flags & os.O_ACCMODE != os.O_RDONLY
         self.volatile = volatile
+
+    @property
+    def fd(self) -> int:
+        """The real descriptor, opened on first use; a copy-up replaces what it stands for."""
+        if self._fd < 0:
+            self._fd = self.node.open_content(self.flags)
+        return self._fd
+
+    @property
+    def opened(self) -> bool:
+        return self._fd >= 0
 
     def read(self, size: int, offset: int) -> bytes:
         return os.pread(self.fd, size, offset)
@@ -332,9 +350,17 @@ class File:
     def fallocate(self, mode: int, offset: int, length: int) -> None:
         calls.fallocate(self.fd, mode, offset, length)
 
-    def replace(self, fd: int) -> None:
-        """Let the descriptor number stand for what ``fd`` has open; ``fd`` is closed."""
+    def follow_node(self) -> None:
+        """Let the descriptor number, if there is one, stand for where the content is now."""
+        if self._fd < 0:
+            return
+        fd = self.node.open_content(self.flags)
         try:
-            os.dup2(fd, self.fd, inheritable=False)
+            os.dup2(fd, self._fd, inheritable=False)
         finally:
             os.close(fd)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

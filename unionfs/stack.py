@@ -332,9 +332,7 @@ class Stack:
                 os.close(node.fd)
                 node.fd = -1
             for file in node.files or ():
-                if file.fd >= 0:
-                    os.close(file.fd)
-                    file.fd = -1
+                file.close()
             node.files = None
             if isinstance(node, Directory):
                 for part in node.parts:

@@ -236,15 +236,21 @@ class Union:
             if not stack.writable:
                 raise make.error(errno.EROFS)
             copyup.copy_up(stack, node, 0 if truncate else None)
-        fd = copyup.open_content(node, make.open_flags(flags) | truncate)
+        fd = node.open_content(make.open_flags(flags) | truncate)
         return make.opened(stack, node, fd, flags)
+
+    def hold(self, node: Node, flags: int) -> File:
+        """Open a regular file for reading whose descriptor will most likely not be needed.
+
+        For a transport that lets the kernel read by itself. The file is as good as one from `open`:
+        the node keeps the object within reach, and the descriptor is opened at its first use.
+        """
+        return make.opened(self._stack, node, -1, flags)
 
     def release(self, file: File) -> None:
         """Close an open file; a node that only this file kept is dropped."""
         node = file.node
-        if file.fd >= 0:
-            os.close(file.fd)
-            file.fd = -1
+        file.close()
         if node.files is not None:
             if file in node.files:
                 node.files.remove(file)
