@@ -184,6 +184,25 @@ def test_one_bad_object_does_not_spoil_a_listing(layers: Layers, serve: Serve, n
     assert settled(served).lookups == 0
 
 
+def test_numbers_that_are_no_node_ids(layers: Layers, serve: Serve) -> None:
+    """Without an index several nodes may share the number of the file they were links of."""
+    (layers.lower / "a").write_bytes(b"x")
+    for name in ("b", "c"):
+        os.link(layers.lower / "a", layers.lower / name)
+    served = serve(config={"index": False})
+    (layers.merged / "a").write_bytes(b"changed")
+    (layers.merged / "b").write_bytes(b"other")
+    for _ in range(2):
+        with os.scandir(layers.merged) as found:
+            listed = {entry.name: entry.inode() for entry in found}
+        shown = {name: os.stat(layers.merged / name).st_ino for name in ("a", "b", "c")}
+        assert listed == shown
+        drop_dentries()
+        assert settled(served).lookups == 0
+    content = {path.name: path.read_bytes() for path in layers.merged.iterdir()}
+    assert content == {"a": b"changed", "b": b"other", "c": b"x"}
+
+
 def test_enosys_of_a_layer_does_not_end_an_operation(layers: Layers, serve: Serve) -> None:
     served = serve(faults={"strange": str(errno.ENOSYS)})
     for _ in range(2):

@@ -158,6 +158,7 @@ def test_xattrs(merged: Path) -> None:
     os.setxattr(path, "trusted.x", b"\0\xff" * 300, os.XATTR_REPLACE)
     assert os.getxattr(path, "trusted.x") == b"\0\xff" * 300
     assert os.listxattr(path) == ["trusted.x"]
+    assert as_user(1234, lambda: os.listxattr(path)) == []
     os.removexattr(path, "trusted.x")
     assert os.listxattr(path) == []
 
@@ -203,6 +204,23 @@ def test_acl_is_obeyed(merged: Path) -> None:
     with raises(errno.EACCES):
         as_user(1235, path.read_bytes)
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o640
+
+
+@pytest.mark.parametrize("member", [False, True])
+def test_acl_of_a_stranger_drops_setgid(merged: Path, member: bool) -> None:
+    path = merged / "file"
+    os.chown(path, 1234, 4321)
+    os.chmod(path, 0o2770)
+    new = acl(
+        (1, 7, NOBODY_ELSE),
+        (2, 4, 7),
+        (4, 5, NOBODY_ELSE),
+        (16, 5, NOBODY_ELSE),
+        (32, 0, NOBODY_ELSE),
+    )
+    groups = [4321] if member else []
+    as_user(1234, lambda: os.setxattr(path, "system.posix_acl_access", new), groups=groups)
+    assert stat.S_IMODE(os.stat(path).st_mode) == (0o2750 if member else 0o750)
 
 
 def test_umask_counts_beside_a_default_acl(merged: Path) -> None:
@@ -333,6 +351,14 @@ def test_listing_rewinds_and_seeks(merged: Path) -> None:
     os.unlink(merged / "link")
     os.lseek(fd, 0, os.SEEK_SET)
     assert sorted(os.listdir(fd)) == ["dir", "file", "new"]
+    os.fsync(fd)
+    os.close(fd)
+
+
+def test_listing_shows_what_was_made_since_the_open(merged: Path) -> None:
+    fd = os.open(merged / "dir", os.O_RDONLY | os.O_DIRECTORY)
+    (merged / "dir/new").touch()
+    assert sorted(os.listdir(fd)) == ["inner", "new"]
     os.fsync(fd)
     os.close(fd)
 

@@ -27,6 +27,7 @@ import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext, StatvfsData
 
 from unionfs.fuse.pyfuse_pagecache import PageCache
+from unionfs.names import ACL_ACCESS
 from unionfs.node import Caller, File, Node, Stat
 from unionfs.readdir import Listing
 from unionfs.union import Union
@@ -43,6 +44,10 @@ FOREVER: Final = 1e9
 
 INLINE_WRITE: Final = 128 << 10
 """Up to this many bytes a write costs less on the serving thread than a hop to another."""
+
+
+_NO_NUMBER: Final = (1 << 64) - 1
+"""Listed for an object that cannot be asked for its number; the id of no node."""
 
 
 def _missing() -> EntryAttributes:
@@ -113,8 +118,8 @@ class Handlers(pyfuse3.Operations):
 
     started    -- set when the kernel has negotiated the session
     files      -- open files by handle
-    listings   -- open directories by handle
-    _read_from -- handles of directories that have been read from the start once
+    opened     -- open directories by handle
+    listings   -- what has been read of them, by handle
     _copying   -- nodes whose data is being copied up on another thread
     _metacopy  -- changes of metadata leave the data where it is
     """
@@ -133,8 +138,8 @@ class Handlers(pyfuse3.Operations):
         self.enable_acl = union.config.acl and union.config.xattrs
         self.started = trio.Event()
         self.files: dict[int, File] = {}
+        self.opened: dict[int, Node] = {}
         self.listings: dict[int, Listing] = {}
-        self._read_from: set[int] = set()
         self._copying: dict[Node, trio.Event] = {}
         self._union = union
         self._nodes = union.nodes
@@ -154,6 +159,7 @@ class Handlers(pyfuse3.Operations):
         for file in self.files.values():
             union.release(file)
         self.files.clear()
+        self.opened.clear()
         self.listings.clear()
         for node in list(union.nodes.values()):
             if node.nlookup:
@@ -170,7 +176,7 @@ class Handlers(pyfuse3.Operations):
         nodes, forget = self._nodes, self._union.forget
         for inode, count in inode_list:
             node = nodes.get(inode)
-            if node is None:  # the answer to `_unreachable`
+            if node is None:  # the answer to `_listed`
                 continue
             try:
                 forget(node, count)
@@ -300,7 +306,10 @@ class Handlers(pyfuse3.Operations):
     @inline
     def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
         self._need_xattrs()
-        return self._union.listxattr(self._nodes[inode])
+        names = self._union.listxattr(self._nodes[inode])
+        if ctx.uid != 0:  # xattr(7): not without CAP_SYS_ADMIN
+            names = [name for name in names if not name.startswith(b"trusted.")]
+        return names
 
     @waiting
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
@@ -310,6 +319,8 @@ class Handlers(pyfuse3.Operations):
         if not self._metacopy:
             await self._copy_up(node)
         self._union.setxattr(node, name, value)
+        if name == ACL_ACCESS and ctx.uid != 0:
+            self._drop_setgid(node, ctx)
 
     @waiting
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
@@ -318,6 +329,15 @@ class Handlers(pyfuse3.Operations):
         if not self._metacopy:
             await self._copy_up(node)
         self._union.removexattr(node, name)
+
+    def _drop_setgid(self, node: Node, ctx: RequestContext) -> None:
+        """Who sets an ACL takes setgid away unless a member of the group (posix_acl_update_mode).
+
+        The kernel says so in a flag that comes only with FUSE_SETXATTR_EXT, which libfuse lacks.
+        """
+        stat = self._union.stat(node)
+        if stat.mode & modes.S_ISGID and stat.gid not in _groups(ctx):
+            self._union.setattr(node, mode=modes.S_IMODE(stat.mode) & ~modes.S_ISGID)
 
     def _need_xattrs(self) -> None:
         if not self._xattrs:
@@ -389,18 +409,17 @@ class Handlers(pyfuse3.Operations):
 
     @inline
     def opendir(self, inode: int, ctx: RequestContext) -> int:
-        listing = self._union.opendir(self._nodes[inode])
         handle = next(self._handles)
-        self.listings[handle] = listing
+        self.opened[handle] = self._nodes[inode]
         return handle
 
     @inline
     def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        listing = self.listings[fh]
-        if start_id == 0:
-            if fh in self._read_from:
-                listing.rewind()
-            self._read_from.add(fh)
+        listing = self.listings.get(fh)
+        if listing is None:  # read when it is asked for, so that it shows what was made since
+            listing = self.listings[fh] = self._union.opendir(self.opened[fh])
+        elif start_id == 0:
+            listing.rewind()
         node, lookup, reply = listing.node, self._lookup, pyfuse3.readdir_reply
         following = start_id
         for name, kind in itertools.islice(listing.entries, start_id, None):
@@ -408,28 +427,38 @@ class Handlers(pyfuse3.Operations):
             try:
                 found = lookup(node, name)
             except OSError:
-                if not reply(token, name, _unreachable(kind), following):
+                if not reply(token, name, _listed(_NO_NUMBER, kind), following):
                     return
                 continue
             if found is None:  # removed since the directory was opened
                 continue
             child, stat = found
-            if not reply(token, name, _attributes(child, stat), following):
-                if following > 2 and not child.nlookup:
-                    self._union.forget(child, 0)
+            if following <= 2:  # "." and ".." come first; they count no lookup and have no id
+                if not reply(token, name, _listed(child.ino, kind), following):
+                    return
+                continue
+            if child.id == child.ino:
+                taken = reply(token, name, _attributes(child, stat), following)
+                if taken:
+                    child.nlookup += 1
+            else:
+                taken = reply(token, name, _listed(child.ino, kind), following)
+                other = self._nodes.get(child.ino)
+                if taken and other is not None:
+                    other.nlookup += 1  # the kernel gives it back
+            if not child.nlookup:
+                self._union.forget(child, 0)
+            if not taken:
                 return
-            # "." and ".." come first; they alone count no lookup (fuse_lowlevel_ops.readdirplus).
-            if following > 2:
-                child.nlookup += 1
 
     @inline
     def releasedir(self, fh: int) -> None:
-        del self.listings[fh]
-        self._read_from.discard(fh)
+        del self.opened[fh]
+        self.listings.pop(fh, None)
 
     @inline
     def fsyncdir(self, fh: int, datasync: bool) -> None:
-        self._union.fsyncdir(self.listings[fh].node, datasync)
+        self._union.fsyncdir(self.opened[fh], datasync)
 
     # -- copying up ----------------------------------------------------------------------------
 
@@ -462,6 +491,14 @@ class Handlers(pyfuse3.Operations):
 
 def _caller(ctx: RequestContext) -> Caller:
     return Caller(ctx.uid, ctx.gid, 0, (), ctx.pid)
+
+
+def _groups(ctx: RequestContext) -> set[int]:
+    """The groups of a caller; only its first one where it cannot be seen from here."""
+    try:
+        return pyfuse3.get_sup_groups(ctx.pid) | {ctx.gid}
+    except (OSError, RuntimeError):
+        return {ctx.gid}
 
 
 def _entry(node: Node, stat: Stat) -> EntryAttributes:
@@ -504,14 +541,14 @@ def _attributes(node: Node, stat: Stat) -> EntryAttributes:
     return entry
 
 
-def _unreachable(kind: int) -> EntryAttributes:
-    """An entry of a listing whose object cannot be read, so that its name still shows.
+def _listed(ino: int, kind: int) -> EntryAttributes:
+    """An entry of a listing that shows a number and a type and makes no node known.
 
-    The kernel lists the name and its type, rejects the attributes for their size, and gives the
-    node id back in a forget (fuse_direntplus_link).
+    The kernel lists what it says, rejects the attributes for their size, and returns the number in
+    a forget as if it were a node id (fuse_direntplus_link); for "." and ".." it looks no further.
     """
     entry = EntryAttributes()
-    entry.st_ino = (1 << 64) - 1
+    entry.st_ino = ino
     entry.st_mode = kind << 12
     entry.st_size = -1
     entry.entry_timeout = 0
