@@ -38,10 +38,6 @@ class MountUnion(Protocol):
     ) -> Daemon: ...
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "nightly: takes minutes; run with --nightly")
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--nightly", action="store_true", help="run the tests of nightly size too")
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from unionfs import names
 from unionfs.copyup import copy_up
+from unionfs.links import joins_names
 from unionfs.make import error
 from unionfs.marks import list_xattrs
 from unionfs.node import Directory, File, Node, Stat
@@ -41,7 +42,7 @@ def shown(stack: Stack, node: Node, found: os.stat_result) -> Stat:
     elif node.part.layer.index:
         if stack.lost_links:
             links -= stack.lost_links.get(node.ino, 0)
-        if node.fd >= 0 and found.st_nlink == 1:
+        if node.fd >= 0 and (found.st_nlink == 1 or not joins_names(stack, node.part)):
             links = 0
     if node.data is not None:
         blocks = _content_blocks(node, blocks)
@@ -137,11 +138,8 @@ def _truncate(node: Node, size: int, file: File | None) -> None:
     if file is not None and file.writable:
         os.ftruncate(file.fd, size)
         return
-    fd = node.open_real(os.O_WRONLY)
-    try:
-        os.ftruncate(fd, size)
-    finally:
-        os.close(fd)
+    # Not ftruncate(2), which sets the modification time even where the size stays.
+    os.truncate(node.real_path(), size)
 
 
 def _chown(stack: Stack, node: Node, uid: int | None, gid: int | None) -> None:

@@ -184,7 +184,9 @@ class CopyUp:
             made = os.fstat(self._target)
         else:
             made = os.stat(self._temporary, dir_fd=work.fd, follow_symlinks=False)
-        if node.fd >= 0 or node.parent is None:
+        if node.fd >= 0 and mark:
+            self._publish_indexed(mark, found)
+        elif node.fd >= 0 or node.parent is None:
             self._publish_nameless()
         else:
             self._publish_named(node.parent, mark, found)
@@ -227,17 +229,24 @@ class CopyUp:
         None if the copy is to be a file of its own: it then has a number of its own as well.
         """
         node, stack = self.node, self._stack
-        if stack.config.format != "overlay" or node.fd >= 0:
+        if stack.config.format != "overlay":
             return None
         several = self._stat.st_nlink > 1
         if several and stack.index is None:
             return None
+        if node.fd >= 0:
+            # Without its own name it is of use only to other names below, if any are left.
+            lost = stack.lost_links.get(node.ino, 0)
+            if not several or self._stat.st_nlink <= lost:
+                return None
         mark = origin.encode(node.part.layer, node.part.open(), node.name)
         if mark is None:
             return None
         try:
             _set_mark(target, stack.marks.prefix + names.ORIGIN, mark)
         except OSError:
+            if several:
+                raise  # a copy beside the index would part the names
             return None
         return mark if several else b""
 
@@ -247,6 +256,18 @@ class CopyUp:
         node, stack = self.node, self._stack
         _set_mark(target, stack.marks.prefix + names.METACOPY, b"")
         return node.data or (node.part, node.name)
+
+    def _publish_indexed(self, mark: bytes, found: os.stat_result) -> None:
+        """The name it was known by is gone; its other names below find it in the index."""
+        node, stack, work = self.node, self._stack, self._stack.workdir()
+        self._enter_index(mark, found.st_nlink)
+        os.unlink(self._temporary, dir_fd=work.fd)
+        self._done = True
+        os.close(node.fd)
+        node.fd = -1
+        assert node.links is not None
+        assert stack.index is not None
+        node.part, node.name = stack.index, node.links.name
 
     def _publish_nameless(self) -> None:
         """The name is gone but the file is still in use: the copy lives only as long as it is."""

@@ -22,6 +22,16 @@ from unionfs.stack import Stack
 _NLINK: Final = re.compile(rb"([UL])([+-]\d{1,9})\Z")
 
 
+def joins_names(stack: Stack, part: Part) -> bool:
+    """Whether the names of a lower file are one file in the merged tree.
+
+    Only the index keeps them together after a copy-up. Without it each name is a file of its own
+    from the start, as on kernel overlayfs with ``index=off``: what is written to one name must not
+    land in another.
+    """
+    return stack.index is not None and part.layer.handles
+
+
 def indexed_place(stack: Stack, part: Part, name: bytes) -> tuple[Part, bytes] | None:
     """Where the copied-up inode of a lower file lies, if it is in the index."""
     if stack.index is None:

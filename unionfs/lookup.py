@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from unionfs import origin
 from unionfs.layer import Part
-from unionfs.links import indexed_place, read_links
+from unionfs.links import indexed_place, joins_names, read_links
 from unionfs.marks import DirectoryMarks, exists
 from unionfs.node import DT_DIRECTORY, Directory, Node
 from unionfs.readdir import load_names
@@ -232,10 +232,13 @@ def node_of(stack: Stack, parent: Directory, name: bytes, found: Found) -> Node:
         place = indexed_place(stack, part, name)
         if place is not None:
             return _indexed_node(stack, parent, place, ino, found.stat)
-    node = stack.living(part.layer, real, ino)
+    apart = found.stat.st_nlink > 1 and not joins_names(stack, part)
+    node = stack.apart(parent, name) if apart else stack.living(part.layer, real, ino)
     if node is not None:
         return node
     node = Node(0, ino, real, found.stat.st_mode >> 12, parent, part, name)
+    if apart:
+        stack.keep_apart(node)
     if part.layer is not stack.layers[-1] and stat.S_ISREG(found.stat.st_mode):
         _find_data(stack, node, parent, name)
     return stack.adopt(node)
@@ -284,11 +287,32 @@ def _upper_node(
                 node.ino = shown
         if marks.nlink is not None:
             node.links = read_links(stack, marks.origin, marks.nlink, found)
+        if node.links is not None and not _is_in_index(stack, node, found):
+            node.links = None
     if marks.metacopy is not None:
         node.data = _data_place(stack, parent, name, 0, marks.redirect)
         if node.data is None:
             raise OSError(errno.EIO, os.strerror(errno.EIO), name)
     return stack.adopt(node)
+
+
+def _is_in_index(stack: Stack, node: Node, found: os.stat_result) -> bool:
+    """Let a node be known by its index entry, which lasts as long as any name of the file.
+
+    False where the entry is another file, as after the upper was copied without its work directory.
+    """
+    assert node.links is not None
+    index, entry = stack.index, node.links.name
+    if index is None:
+        return False
+    try:
+        there = os.stat(entry, dir_fd=index.open(), follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    if there.st_ino != found.st_ino:
+        return False
+    node.part, node.name = index, entry
+    return True
 
 
 def _indexed_node(

@@ -107,7 +107,7 @@ def leaving(stack: Stack, parent: Directory, name: bytes, found: Found) -> Node 
     """The node of a non-directory about to lose a name, made safe for it; None if unused."""
     part, status = found.part, found.stat
     node: Node | None
-    if status.st_nlink > 1 and stack.index is not None:
+    if status.st_nlink > 1 and (stack.index is not None or part.layer.index):
         node = node_of(stack, parent, name, found)
     else:
         node = stack.living(part.layer, status.st_ino)

@@ -63,6 +63,7 @@ class Stack:
         self.nodes: dict[int, Node] = {}
         self._by_ino: dict[int, Node] = {}
         self._copied: dict[int, Node] = {}
+        self._apart: dict[tuple[Directory, bytes], Node] = {}
         self._spare = _FIRST_SPARE_ID
         self._maps: dict[Directory, int] = {}
         self._mapped = 0
@@ -96,6 +97,8 @@ class Stack:
             if layer.device not in filesystems:
                 filesystems[layer.device] = (len(filesystems), _uuid(layer))
             layer.filesystem, layer.uuid = filesystems[layer.device]
+            if self.index is not None:
+                origin.encode(layer, layer.root, b".")  # finds out whether there are handles
         parts = []
         for layer in self.layers:
             part = self.part(layer, b"")
@@ -175,8 +178,25 @@ class Stack:
         self._most_nodes = max(self._most_nodes, len(self.nodes))
         return node
 
+    def apart(self, parent: Directory, name: bytes) -> Node | None:
+        """The living node of one name of a lower file that does not share it with the others."""
+        return self._apart.get((parent, name))
+
+    def keep_apart(self, node: Node) -> None:
+        """Let a node stand for its one name of a lower file, until it is copied up."""
+        assert node.parent is not None
+        self._apart[node.parent, node.name] = node
+
+    def _forget_apart(self, node: Node) -> None:
+        if node.parent is not None:
+            place = (node.parent, node.name)
+            if self._apart.get(place) is node:
+                del self._apart[place]
+
     def moved_up(self, node: Node) -> None:
         """Note the upper inode of a node whose public number is another's."""
+        if self._apart:
+            self._forget_apart(node)
         layer = self.upper_layer()
         if origin.public_ino(layer.filesystem, node.real) != node.ino:
             self._copied[node.real] = node
@@ -242,6 +262,8 @@ class Stack:
             del self._by_ino[node.ino]
         if self._copied and self._copied.get(node.real) is node:
             del self._copied[node.real]
+        if self._apart:
+            self._forget_apart(node)
         if node.fd >= 0:
             os.close(node.fd)
             node.fd = -1

@@ -9,62 +9,18 @@ layers.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from tests.conftest import LayersFactory, MountUnion
 from tests.posix.scene import directory, file, one_of_each
+from tests.support.face import differences, faces
 from tests.support.layers import Filesystem, Layers
 from tests.support.mounttable import run, unmount_all
 from tests.support.syscall import RENAME_EXCHANGE, renameat2
-
-
-class Face(NamedTuple):
-    """All that is compared of one object."""
-
-    ino: int
-    mode: int
-    nlink: int
-    owner: tuple[int, int]
-    rdev: int
-    size: int
-    mtime_ns: int
-    content: bytes
-    xattrs: tuple[tuple[str, bytes], ...]
-
-
-def faces(root: Path) -> dict[str, Face]:
-    """Every object below `root` by its path; directories without link count and size."""
-    found = {}
-    for base, directories, files in os.walk(root):
-        for name in [*directories, *files]:
-            path = os.path.join(base, name)
-            seen = os.lstat(path)
-            kind = stat.S_IFMT(seen.st_mode)
-            data = b""
-            if kind == stat.S_IFREG:
-                data = Path(path).read_bytes()
-            elif kind == stat.S_IFLNK:
-                data = os.fsencode(os.readlink(path))
-            is_directory = kind == stat.S_IFDIR
-            xattrs = os.listxattr(path, follow_symlinks=False)
-            found[os.path.relpath(path, root)] = Face(
-                seen.st_ino,
-                seen.st_mode,
-                0 if is_directory else seen.st_nlink,
-                (seen.st_uid, seen.st_gid),
-                seen.st_rdev,
-                0 if is_directory else seen.st_size,
-                seen.st_mtime_ns,
-                data,
-                tuple((key, os.getxattr(path, key, follow_symlinks=False)) for key in xattrs),
-            )
-    return found
 
 
 @contextmanager
@@ -179,15 +135,6 @@ SCENES: dict[str, tuple[Callable[[], None], Callable[[], None]]] = {
 }
 
 
-def _differences(one: dict[str, Face], two: dict[str, Face]) -> list[str]:
-    found = [f"{name}: only on one side" for name in sorted(one.keys() ^ two.keys())]
-    for name in sorted(one.keys() & two.keys()):
-        for field, left, right in zip(Face._fields, one[name], two[name], strict=True):
-            if left != right:
-                found.append(f"{name}: {field} {left!r}, then {right!r}")
-    return found
-
-
 @contextmanager
 def _overlayfs(layers: Layers) -> Iterator[Path]:
     place = layers.more("kernel")
@@ -215,7 +162,7 @@ class TestRemount:
         untouched = faces(layers.lower)
         daemon = mount_union()
         start = faces(layers.merged)
-        assert _differences(start, untouched) == [], "the union shows the lower layer as it is"
+        assert differences(start, untouched) == [], "the union shows the lower layer as it is"
         with _inside(layers.merged):
             change()
         before = faces(layers.merged)
@@ -223,8 +170,8 @@ class TestRemount:
             if start[name].content == before[name].content and scene in ("files", "links"):
                 assert start[name].ino == before[name].ino, f"the number of {name} changed"
         daemon.restart()
-        assert _differences(before, faces(layers.merged)) == []
-        assert _differences(untouched, faces(layers.lower)) == [], "a lower layer was written"
+        assert differences(before, faces(layers.merged)) == []
+        assert differences(untouched, faces(layers.lower)) == [], "a lower layer was written"
 
     def test_same_in_the_kernel(self, layers: Layers, mount_union: MountUnion, scene: str) -> None:
         """Kernel overlayfs shows the same tree of the same layers."""
@@ -239,7 +186,7 @@ class TestRemount:
         with _overlayfs(layers) as place:
             theirs = faces(place)
 
-        assert _differences(mine, theirs) == []
+        assert differences(mine, theirs) == []
 
     def test_layers_of_the_kernel(
         self, layers: Layers, mount_union: MountUnion, scene: str
@@ -253,7 +200,7 @@ class TestRemount:
                 change()
             theirs = faces(place)
         mount_union()
-        assert _differences(theirs, faces(layers.merged)) == []
+        assert differences(theirs, faces(layers.merged)) == []
 
 
 def test_numbers_after_remount_of_every_change(layers: Layers, mount_union: MountUnion) -> None:
