@@ -35,7 +35,7 @@ raising OSError. It knows nothing of FUSE. A transport reads requests, calls one
 writes the answers; it decides nothing. `config` says what a union is and how it is mounted,
 `options` reads that from `-o` lists, `cli` from command lines. `fuse.session` chooses a transport
 and serves, `fuse.daemon` does so in the background, `fuse.registry` remembers who serves what.
-`changes` and `provenance` read the layers through a union of their own that never reaches the kernel.
+`changes` and `provenance` read the layers themselves, through stacks that never reach the kernel.
 
 Names are bytes from the kernel to the system call. Importing the package imports none of its rooms:
 each public name below is loaded when it is first used.

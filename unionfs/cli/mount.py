@@ -12,7 +12,7 @@ from unionfs.cli.arguments import DEBUG, HELP, Arguments, Command, Flag, parse
 from unionfs.errors import UnionError, UsageError, reason_of, shown
 from unionfs.options import Choices, OptionError, apply_options
 
-__all__ = ["COMMAND", "absolute", "mount", "privileged", "run"]
+__all__ = ["COMMAND", "absolute", "beside", "mount", "privileged", "run"]
 
 COMMAND: Final = Command(
     "lamina mount",
@@ -173,6 +173,12 @@ def _mountpoint(merged: bytes) -> bytes:
     return os.path.realpath(merged)
 
 
+def beside(upper: bytes) -> bytes:
+    """Where the work directory of an upper is, if it is not named: its hidden sibling."""
+    directory, name = os.path.split(os.path.realpath(upper))
+    return b"%s/.%s.work" % (directory.rstrip(b"/"), name)
+
+
 def _default_work(upper: bytes) -> tuple[bytes, bytes | None]:
     """The work directory of an upper for which none was named, and the same again if just made."""
     try:
@@ -185,7 +191,7 @@ def _default_work(upper: bytes) -> tuple[bytes, bytes | None]:
     if not name or os.stat(directory).st_dev != found.st_dev:
         reason = "it is the top of its filesystem, so its work directory cannot be beside it"
         raise UnionError("use upper directory", upper, f"{reason}: name one with --work")
-    work = b"%s/.%s.work" % (directory.rstrip(b"/"), name)
+    work = beside(upper)
     try:
         os.mkdir(work, 0o700)
     except FileExistsError:

@@ -1,0 +1,381 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an upper layer changes: objects added, changed, deleted and renamed.
+
+Two stacks of one's own are read, one of the lower layers alone ("before") and one with the upper
+layer on top ("after"); no mount is needed and none is disturbed. Only what the upper layer holds is
+visited, so the cost is that of the change.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Final, Literal, NamedTuple
+
+from unionfs import origin
+from unionfs.config import Format, MountConfig
+from unionfs.difference import KINDS, differences
+from unionfs.errors import UnionError
+from unionfs.layer import open_layer
+from unionfs.lookup import Found, find, node_of
+from unionfs.marks import PLAIN_DIRECTORY
+from unionfs.node import Directory, Node
+from unionfs.readdir import entries, scan
+from unionfs.stack import Stack
+from unionfs.sys.calls import Handle
+
+__all__ = ["Change", "Kind", "diff"]
+
+Kind = Literal["A", "C", "D", "R"]
+_ORDER: Final = "DRCA"
+_WHITEOUT: Final = -1
+
+
+class Change(NamedTuple):
+    """One difference between the lower layers and the union.
+
+    kind   -- A added, C changed, D deleted, R renamed
+    path   -- in the union, from its top, beginning with a slash
+    source -- for R: the path it had
+    type   -- of the object: "file", "directory" …; for D, of the one that is gone
+    what   -- for C and R: what differs ("mode", "owner", "times", "xattrs", "content" …)
+    """
+
+    kind: Kind
+    path: bytes
+    source: bytes | None = None
+    type: str = "file"
+    what: tuple[str, ...] = ()
+
+
+def diff(
+    upper: bytes,
+    lower: Sequence[bytes] = (),
+    *,
+    format: Format = "overlay",
+    userxattr: bool = False,
+    work: bytes | None = None,
+    detail: bool = True,
+) -> list[Change]:
+    """The changes in `upper` against the layers `lower` (topmost first), ordered by path.
+
+    Paths are absolute. Without lower layers the marks in the upper alone decide: what bears an
+    origin is taken for changed, what bears none for added, but for a directory in which something
+    was changed or deleted. A directory counts as changed if its
+    own mode, owner or xattrs are. `work` is the union's work directory, whose index tells of
+    lower files changed under another of their names. Without `detail` at most one entry of `what`
+    is told, which spares reading contents. Raises UnionError.
+    """
+    after: Stack | None = None
+    before: Stack | None = None
+
+    def stack(layers: tuple[bytes, ...]) -> Stack:
+        return Stack(MountConfig(lower=layers, format=format, userxattr=userxattr))
+
+    try:
+        after = stack((upper, *lower))
+        before = stack(tuple(lower)) if lower else None
+        comparison = _Comparison(after, before, None if detail else 1)
+        if work is not None and before is not None:
+            comparison.add_aliases(before, work + b"/index")
+        return comparison.run()
+    finally:
+        for each in (after, before):
+            if each is not None:
+                each.close()
+
+
+class _Step(NamedTuple):
+    """A directory to compare.
+
+    path   -- in the union, without a slash at the end; b"" is the root
+    node   -- the directory, its upper part on top
+    opaque -- it hides what lies below it
+    base   -- the directory it was before, None if it is new
+    below  -- path of `base` in the lower tree
+    """
+
+    path: bytes
+    node: Directory
+    opaque: bool
+    base: Directory | None
+    below: bytes
+
+
+class _Entry(NamedTuple):
+    """A visible name of a directory's upper part, and what stands for it now."""
+
+    path: bytes
+    name: bytes
+    node: Node
+    found: Found
+
+    @property
+    def kind(self) -> str:
+        return KINDS[self.node.kind]
+
+
+class _Comparison:
+    """One run of `diff`."""
+
+    def __init__(self, after: Stack, before: Stack | None, most: int | None) -> None:
+        self._after = after
+        self._before = before
+        self._most = most
+        self._changes: dict[tuple[Kind, bytes], Change] = {}
+        # Lower path of what a change was made to, by the change.
+        self._below: dict[tuple[Kind, bytes], bytes] = {}
+        # Lower paths that live on under another name.
+        self._renamed: set[bytes] = set()
+        # Handle of a deleted non-directory → its lower path.
+        self._deleted: dict[Handle, bytes] = {}
+        # Upper files whose origin is not what lay at their path: renamed files, if it was deleted.
+        self._arrivals: list[tuple[Handle, bytes]] = []
+
+    def run(self) -> list[Change]:
+        after = self._after.root
+        before = None if self._before is None else self._before.root
+        marks = self._after.marks.of_directory(after.parts[0].open(), b".")
+        steps = [_Step(b"", after, marks.opaque, before, b"")]
+        while steps:
+            step = steps.pop()
+            try:
+                steps.extend(self._compare(step))
+            except OSError as error:
+                raise UnionError("compare", step.path or b"/", error) from error
+        self._pair_files()
+        self._settle_renames()
+        if before is None:
+            self._keep_parents()
+        return sorted(self._changes.values(), key=lambda c: (c.path, _ORDER.index(c.kind)))
+
+    # -- hard links of lower files (overlayfs.rst, "Index directory")
+
+    def add_aliases(self, before: Stack, index: bytes) -> None:
+        """Names that still lie below of files that were changed under another name.
+
+        Only the index has their present state, and only a walk of the whole tree finds them; both
+        are left out where the index is empty.
+        """
+        try:
+            indexed = set(os.listdir(index))
+        except OSError:
+            return
+        if not indexed:
+            return
+        layer = open_layer(index, len(self._after.layers) + 1)
+        try:
+            part = self._after.part(layer, b"")
+            part.adopt(os.dup(layer.root))
+            for path, found in _hard_links(self._after):
+                name = path.rpartition(b"/")[2]
+                mark = origin.encode(found.part.layer, found.part.open(), name)
+                entry = None if mark is None else origin.index_name(mark)
+                was = _reach(before, path)
+                if entry in indexed and was is not None:
+                    now = os.stat(entry, dir_fd=part.open(), follow_symlinks=False)
+                    kind = now.st_mode >> 12
+                    node = Node(0, now.st_ino, now.st_ino, kind, None, part, entry)
+                    what = self._what(before, node, was)
+                    if what:
+                        self._add(Change("C", path, type=KINDS[kind], what=what), path)
+            part.close()
+        except OSError as error:
+            raise UnionError("read index", index, error) from error
+        finally:
+            layer.close()
+
+    # -- one directory
+
+    def _compare(self, step: _Step) -> Iterator[_Step]:
+        """Compare the entries of a directory's upper part; yields the directories to go into."""
+        listed = list(entries(self._after, step.node.parts[0]))
+        visible = {name for name, kind in listed if kind != _WHITEOUT}
+        # With aufs marks an object may lie beside its own whiteout: it wins in its layer.
+        gone = {name for name, kind in listed if kind == _WHITEOUT} - visible
+        if step.opaque and step.base is not None and self._before is not None:
+            was = scan(self._before, step.base)
+            now = scan(self._after, step.node)
+            if was is not None and now is not None:
+                gone |= was[0].keys() - now[0].keys()
+        for name in gone:
+            self._delete(step, name)
+        for name in visible:
+            found = find(self._after, step.node, name)
+            if found is None:  # gone since it was listed
+                continue
+            node = node_of(self._after, step.node, name, found)
+            entry = _Entry(step.path + b"/" + name, name, node, found)
+            if self._before is None:
+                following = self._guess(step, entry)
+            else:
+                following = self._judge(self._before, step, entry)
+            if following is None:
+                self._after.settle(node)
+                continue
+            for held in (following.node, following.base):
+                if held is not None:
+                    held.pins += 1
+            yield following
+
+    def _delete(self, step: _Step, name: bytes) -> None:
+        path, below = step.path + b"/" + name, step.below + b"/" + name
+        if self._before is None:
+            self._add(Change("D", path, type="unknown"), below)
+            return
+        found = None if step.base is None else find(self._before, step.base, name)
+        if found is None:
+            return
+        self._add(Change("D", path, type=KINDS[stat.S_IFMT(found.stat.st_mode) >> 12]), below)
+        if not found.is_dir:
+            mark = origin.encode(found.part.layer, found.part.open(), name)
+            identity = origin.decode(mark)
+            if identity is not None:
+                self._deleted[identity.handle] = below
+
+    def _judge(self, before: Stack, step: _Step, entry: _Entry) -> _Step | None:
+        """Say what became of one entry, knowing the lower layers; the step into a directory."""
+        below = step.below + b"/" + entry.name
+        was = None if step.base is None else _known(before, step.base, entry.name)
+        marks = entry.found.marks or PLAIN_DIRECTORY
+        node = entry.node
+        if marks.redirect is not None and isinstance(node, Directory):
+            absolute = marks.redirect.startswith(b"/")
+            source = marks.redirect if absolute else step.below + b"/" + marks.redirect
+            base = _reach(before, source)
+            if isinstance(base, Directory):
+                if was is not None:
+                    self._add(Change("D", entry.path, type=KINDS[was.kind]), below)
+                self._renamed.add(source)
+                what = self._what(before, node, base)
+                self._add(Change("R", entry.path, source, entry.kind, what), source)
+                return _Step(entry.path, node, marks.opaque, base, source)
+        if was is None:
+            self._add(Change("A", entry.path, type=entry.kind), below)
+        else:
+            what = self._what(before, node, was)
+            if what:
+                self._add(Change("C", entry.path, type=entry.kind, what=what), below)
+        if isinstance(node, Directory):
+            merged = was if isinstance(was, Directory) else None
+            return _Step(entry.path, node, marks.opaque, merged, below)
+        self._note_arrival(entry, was)
+        if was is not None:
+            before.settle(was)
+        return None
+
+    def _guess(self, step: _Step, entry: _Entry) -> _Step | None:
+        """Say what became of one entry by its marks alone."""
+        node, below = entry.node, step.below + b"/" + entry.name
+        marks = entry.found.marks or PLAIN_DIRECTORY
+        origin_mark = self._after.marks.of_file(entry.found.part.open(), entry.name).origin
+        if marks.redirect is not None:
+            absolute = marks.redirect.startswith(b"/")
+            below = marks.redirect if absolute else step.below + b"/" + marks.redirect
+            self._renamed.add(below)
+            self._add(Change("R", entry.path, below, entry.kind), below)
+        elif origin_mark is None:
+            self._add(Change("A", entry.path, type=entry.kind), below)
+        elif not isinstance(node, Directory):
+            self._add(Change("C", entry.path, type=entry.kind), below)
+        if not isinstance(node, Directory):
+            return None
+        return _Step(entry.path, node, marks.opaque, None, below)
+
+    def _add(self, change: Change, below: bytes) -> None:
+        key = change.kind, change.path
+        self._changes[key] = change
+        self._below[key] = below
+
+    def _what(self, before: Stack, node: Node, was: Node) -> tuple[str, ...]:
+        return tuple(islice(differences(self._after, node, before, was), self._most))
+
+    # -- renamed files: known by their origin, since only directories bear redirects
+
+    def _note_arrival(self, entry: _Entry, was: Node | None) -> None:
+        part = entry.found.part
+        mark = origin.decode(self._after.marks.of_file(part.open(), entry.name).origin)
+        if mark is None:
+            return
+        if was is not None and not was.is_dir:
+            own = origin.decode(origin.encode(was.layer, was.part.open(), was.name))
+            if own is not None and own.handle == mark.handle:
+                return
+        self._arrivals.append((mark.handle, entry.path))
+
+    def _pair_files(self) -> None:
+        """An arrival whose origin is a deleted file is that file, renamed."""
+        for handle, path in self._arrivals:
+            source = self._deleted.pop(handle, None)
+            if source is None:
+                continue
+            change = self._changes.pop(("A", path), None)
+            if change is None:
+                # Something else was at this path, and went when the file took its place.
+                change = self._changes.pop(("C", path), None)
+                if change is None:
+                    continue
+                self._add(Change("D", path, type=change.type), self._below["C", path])
+            self._renamed.add(source)
+            self._add(Change("R", path, source, change.type), source)
+
+    def _settle_renames(self) -> None:
+        """What was renamed away was not deleted, and what stands in its place now is new."""
+        for key, change in list(self._changes.items()):
+            below = self._below[key]
+            if change.kind == "D" and below in self._renamed:
+                del self._changes[key]
+            elif below == change.path and change.kind in "CD" and self._moved(below):
+                del self._changes[key]
+                if change.kind == "C":
+                    self._add(Change("A", change.path, type=change.type), below)
+
+    def _keep_parents(self) -> None:
+        """Without lower layers: a directory was there before if anything in it was."""
+        for (kind, path), change in list(self._changes.items()):
+            above = path.rpartition(b"/")[0]
+            stayed = kind == "R" and change.source is not None and change.source.startswith(above)
+            if kind in "CD" or stayed:
+                while above and self._changes.pop(("A", above), None) is not None:
+                    above = above.rpartition(b"/")[0]
+
+    def _moved(self, path: bytes) -> bool:
+        """Whether a lower path, or a directory it lies in, lives on under another name."""
+        while path and path not in self._renamed:
+            path = path.rpartition(b"/")[0]
+        return bool(path)
+
+
+def _known(stack: Stack, parent: Directory, name: bytes) -> Node | None:
+    found = find(stack, parent, name)
+    return None if found is None else node_of(stack, parent, name, found)
+
+
+def _reach(stack: Stack, path: bytes) -> Node | None:
+    """The object at a path of a stack's tree."""
+    node: Node | None = stack.root
+    for name in path.strip(b"/").split(b"/"):
+        node = _known(stack, node, name) if isinstance(node, Directory) else None
+    return node
+
+
+def _hard_links(stack: Stack) -> Iterator[tuple[bytes, Found]]:
+    """Every visible name, outside the topmost layer, of a non-directory with several names."""
+    top = stack.layers[0]
+    steps = [(b"", stack.root)]
+    while steps:
+        path, directory = steps.pop()
+        listed = scan(stack, directory)
+        for name in () if listed is None else listed[0]:
+            found = find(stack, directory, name)
+            if found is None:
+                continue
+            if found.is_dir:
+                below = node_of(stack, directory, name, found)
+                if isinstance(below, Directory):
+                    below.pins += 1
+                    steps.append((path + b"/" + name, below))
+            elif found.part.layer is not top and found.stat.st_nlink > 1:
+                yield path + b"/" + name, found
