@@ -68,7 +68,7 @@ def _do(options: argparse.Namespace) -> int:
         drop_caches=options.drop_caches,
         seed=options.seed,
     )
-    output = options.output or Path("lamina-bench") / datetime.now().strftime("%Y%m%d-%H%M%S")
+    output = options.output or options.results / datetime.now().strftime("%Y%m%d-%H%M%S")
     stopped = False
     with interruptible():
         try:

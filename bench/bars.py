@@ -97,7 +97,7 @@ def doubt(measured: Measured, *peers: str) -> str:
         reasons.append(
             f"{peer}: {found.count} sample{'s' * (found.count > 1)} only"
             if spread is None
-            else f"{peer} spreads by {spread:.0%}"
+            else f"{peer} spreads by {spread * 100:.0f} %"
         )
     return "; ".join(reasons)
 

@@ -110,13 +110,17 @@ def age(root: Path) -> None:
         os.utime(directory, (EPOCH, EPOCH))
 
 
-def warm(layers: tuple[Path, ...]) -> None:
-    """Look at every object of the layers, so that the kernel has their entries in its caches."""
+def fingerprint(layers: tuple[Path, ...]) -> int:
+    """Changes whenever any object of the layers does, be it in its ctime only. To take it, every
+    object is looked at, so it also brings all their entries into the kernel's caches."""
+    found = []
     for layer in layers:
         pending = [os.fspath(layer)]
         while pending:
             with os.scandir(pending.pop()) as entries:
                 for entry in entries:
-                    entry.stat(follow_symlinks=False)
+                    status = entry.stat(follow_symlinks=False)
+                    found.append((entry.path, status.st_ino, status.st_size, status.st_ctime_ns))
                     if entry.is_dir(follow_symlinks=False):
                         pending.append(entry.path)
+    return hash(tuple(sorted(found)))

@@ -83,7 +83,14 @@ def parser(program: str) -> argparse.ArgumentParser:
         "--output",
         type=Path,
         metavar="DIRECTORY",
-        help="for results.json, report.md and report.html (default: lamina-bench/TIME)",
+        help="for results.json, report.md and report.html",
+    )
+    own.add_argument(
+        "--results",
+        type=Path,
+        default=Path("lamina-bench"),
+        metavar="DIRECTORY",
+        help="without --output: make a directory named by the time in here (default: %(default)s)",
     )
     own.add_argument(
         "--against", type=Path, metavar="FILE", help="compare with the results.json of another run"

@@ -132,7 +132,8 @@ def lamina_words() -> tuple[str, ...]:
     found = shutil.which("lamina")
     if found is not None:
         return (found,)
-    return (sys.executable, "-m", "launcher.cli")
+    source = Path(__file__).parents[1]
+    return ("env", f"PYTHONPATH={source}", sys.executable, "-m", "unionfs")
 
 
 def standard() -> tuple[Peer, ...]:

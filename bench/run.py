@@ -28,7 +28,7 @@ from bench.progress import Progress
 from bench.results import Results, Row
 from bench.session import CannotMount, NotApplicable, Session, session
 from bench.sizes import Sizes
-from bench.workloads.scenario import Scenario
+from bench.workloads.scenario import Scenario, Step
 
 COLD = (
     "a fresh mount for each peer, scenario and round, nothing looked up before; the layers' own "
@@ -84,6 +84,7 @@ class _Place:
     number: int
     peers: list[Peer] = field(default_factory=list)
     layouts: dict[str, Layout] = field(default_factory=dict)
+    prints: dict[str, int] = field(default_factory=dict)
     given_up: set[tuple[str, str]] = field(default_factory=set)
 
 
@@ -190,19 +191,27 @@ class Run:
             place.ground.settle()
             if self.plan.drop_caches:
                 DROP_CACHES.write_text("3")
+            samples: list[tuple[Row, float]] = []
             try:
                 with session(
                     peer, layout, base, place.ground.root, client, self.plan.sizes.step_seconds
                 ) as opened:
-                    if not self._steps(opened, scenario, place):
-                        place.given_up.add((peer.name, scenario.name))
+                    self._steps(opened, scenario, place, samples)
             except CannotMount as error:
-                place.given_up.add((peer.name, scenario.name))
-                for step in scenario.steps:
-                    self._failed(place, step.row, peer, f"cannot mount: {error}")
+                self._give_up(place, scenario.steps, peer, f"cannot mount: {error}", scenario)
+            if layers.fingerprint(layout.lower) != place.prints[scenario.name]:
+                # mergerfs does it. What was measured is no union's work, and the layers are spoilt.
+                self._give_up(place, scenario.steps, peer, "it wrote to a lower layer", scenario)
+                shutil.rmtree(base)
+                layout = self._build(place, scenario, base)
+                continue
+            for row, value in samples:
+                self.results.sample(place.ground.name, row, peer.name, value)
 
-    def _steps(self, opened: Session, scenario: Scenario, place: _Place) -> bool:
-        """False if the peer did not answer in time and is not to be asked for this again."""
+    def _steps(
+        self, opened: Session, scenario: Scenario, place: _Place, samples: list[tuple[Row, float]]
+    ) -> None:
+        """Do the steps until the peer does not answer in time."""
         peer = opened.peer
         for number, step in enumerate(scenario.steps):
             try:
@@ -213,12 +222,19 @@ class Run:
                 self._failed(place, step.row, peer, str(error))
             except TookTooLong as error:
                 self._failed(place, step.row, peer, str(error))
-                for later in scenario.steps[number + 1 :]:
-                    self._failed(place, later.row, peer, f"not reached after {step.row.name}")
-                return False
+                reason = f"not reached after {step.row.name}"
+                self._give_up(place, scenario.steps[number + 1 :], peer, reason, scenario)
+                return
             else:
-                self.results.sample(place.ground.name, step.row, peer.name, value)
-        return True
+                samples.append((step.row, value))
+
+    def _give_up(
+        self, place: _Place, steps: Sequence[Step], peer: Peer, reason: str, scenario: Scenario
+    ) -> None:
+        """Never again this scenario with this peer: the rows left have a reason for no value."""
+        place.given_up.add((peer.name, scenario.name))
+        for step in steps:
+            self._failed(place, step.row, peer, reason)
 
     def _failed(self, place: _Place, row: Row, peer: Peer, reason: str) -> None:
         self.results.failure(place.ground.name, row, peer.name, self._plainly(reason, place))
@@ -235,15 +251,20 @@ class Run:
             self.progress.at(heading, "making the layers", None)
             # Short: it goes into mount options once for each of many layers.
             base = place.ground.root / str(len(place.layouts))
-            layout = scenario.build(base, self.plan.sizes)
+            layout = self._build(place, scenario, base)
             for step in scenario.steps:
                 # The order of the report is that of the work, also where the first peer fails.
                 self.results.at(place.ground.name, step.row)
-            place.layouts[scenario.name] = layout
             if scenario.rehearse:
                 self._rehearse(place, scenario, layout, client)
         layout = place.layouts[scenario.name]
-        layers.warm(layout.lower)
+        layers.fingerprint(layout.lower)
+        return layout
+
+    def _build(self, place: _Place, scenario: Scenario, base: Path) -> Layout:
+        layout = scenario.build(base, self.plan.sizes)
+        place.layouts[scenario.name] = layout
+        place.prints[scenario.name] = layers.fingerprint(layout.lower)
         return layout
 
     def _rehearse(self, place: _Place, scenario: Scenario, layout: Layout, client: Client) -> None:

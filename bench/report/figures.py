@@ -37,6 +37,12 @@ def quantity(value: float, unit: str) -> str:
     return f"{digits(value)}{space}{base}{slash}{per}"
 
 
+def tick(value: float, unit: str) -> str:
+    """The same for a round number on an axis: `10 µs`, not `10.0 µs`."""
+    figure, space, rest = quantity(value, unit).partition(" ")
+    return (figure.rstrip("0").rstrip(".") if "." in figure else figure) + space + rest
+
+
 def times(value: float | None) -> str:
     """A ratio, of two digits behind the point while it is small."""
     if value is None:

@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
+from bench.bars import UNKNOWN, Verdict
 from bench.compare import caveats, changes
+from bench.peers import FUSE_OVERLAYFS, OVERLAYFS
 from bench.report import outline
 from bench.report.figures import NONE
 from bench.report.style import CSS
@@ -61,19 +63,26 @@ def _bars(results: Results) -> Iterator[str]:
     yield f"<h2>The bars for {escape(results.subject)}</h2>"
     yield f"<p>{escape(outline.tally(found))}</p>"
     yield from _table(
-        ("", "filesystem", "work", "asked", "found", "doubt"),
+        ("filesystem", "work", FUSE_OVERLAYFS, OVERLAYFS, "otherwise", "doubt"),
         (
             (
-                f'<span class="{verdict.state}">'
-                f"{'?' if verdict.state == 'unknown' else verdict.state}</span>",
-                escape(verdict.measured.filesystem),
-                escape(verdict.measured.row.name),
-                escape(outline.allowance(verdict)),
-                escape(outline.outcome(verdict)),
-                f'<span class="doubt">{escape(verdict.doubt)}</span>',
+                escape(row.measured.filesystem),
+                escape(row.measured.row.name),
+                _verdicts(row.against(FUSE_OVERLAYFS)),
+                _verdicts(row.against(OVERLAYFS)),
+                _verdicts(row.others),
+                f'<span class="doubt">{escape(row.doubt)}</span>',
             )
-            for verdict in found
+            for row in found
         ),
+    )
+
+
+def _verdicts(several: list[Verdict]) -> str:
+    return "".join(
+        f'<span class="{one.state}">{"?" if one.state == UNKNOWN else one.state}</span> '
+        f"{escape(outline.outcome(one))}<small>{escape(outline.allowance(one))}</small>"
+        for one in several
     )
 
 
@@ -128,7 +137,7 @@ def _cell(measured: Measured, peer: str) -> str:
     if cell.value:
         mark = ' <span class="doubt">~</span>' if cell.wide else ""
         text = (
-            f'<span class="number">{escape(cell.value)} ±{escape(cell.spread)}{mark}</span>'
+            f'<span class="number">{escape(cell.value)}{escape(cell.spread)}{mark}</span>'
             f"<small>{escape(cell.ratios)}</small>"
         )
     if cell.failed:
@@ -144,9 +153,9 @@ def _strip_plot(results: Results, measured: Measured) -> Iterator[str]:
             samples = measured.samples[peer]
             rows.append(Strip(peer, number, samples, found, not found.steady))
     if rows:
-        yield _figure(measured.row.name, measured.row.note, strips(
-            measured.row.name, measured.row.unit, rows
-        ))  # fmt: skip
+        unit, _, per = measured.row.unit.partition("/")
+        plot = strips(measured.row.name, unit, rows)
+        yield _figure(measured.row.name, per, measured.row.note, plot)
 
 
 def _curve_plots(results: Results, rows: Sequence[Measured]) -> Iterator[str]:
@@ -167,11 +176,13 @@ def _curve_plots(results: Results, rows: Sequence[Measured]) -> Iterator[str]:
             if len(points) > 1:
                 lines.append(Curve(peer, number, points))
         if lines:
-            yield _figure(name, "", curves(name, members[0].row.unit, lines))
+            unit, _, per = members[0].row.unit.partition("/")
+            yield _figure(name, per, "", curves(name, unit, lines))
 
 
-def _figure(title: str, note: str, plot: str) -> str:
-    more = f" <span>{escape(note)}</span>" if note else ""
+def _figure(title: str, per: str, note: str, plot: str) -> str:
+    words = ", ".join(word for word in (f"per {per}" if per else "", note) if word)
+    more = f" <span>{escape(words)}</span>" if words else ""
     return f"<figure><figcaption>{escape(title)}{more}</figcaption>{plot}</figure>"
 
 

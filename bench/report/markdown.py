@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from bench.bars import Verdict
 from bench.compare import caveats, changes
+from bench.peers import FUSE_OVERLAYFS, OVERLAYFS
 from bench.report import outline
 from bench.report.figures import NONE
 from bench.results import Measured, Results
@@ -42,22 +44,31 @@ def _bars(results: Results) -> Iterator[str]:
     found = outline.judged(results)
     if not found:
         return
+    marks = {"pass": "pass", "miss": "**miss**"}
+
+    def said(several: list[Verdict]) -> str:
+        parts = (
+            f"{marks.get(one.state, '?')} {outline.outcome(one)} ({outline.allowance(one)})"
+            for one in several
+        )
+        return "<br>".join(parts)
+
     yield f"## The bars for {results.subject}"
     yield ""
     yield outline.tally(found)
     yield ""
     yield from _table(
-        ("", "filesystem", "work", "asked", "found", "doubt"),
+        ("filesystem", "work", FUSE_OVERLAYFS, OVERLAYFS, "otherwise", "doubt"),
         (
             (
-                {"pass": "pass", "miss": "**miss**"}.get(verdict.state, "?"),
-                verdict.measured.filesystem,
-                verdict.measured.row.name,
-                outline.allowance(verdict),
-                outline.outcome(verdict),
-                verdict.doubt,
+                row.measured.filesystem,
+                row.measured.row.name,
+                said(row.against(FUSE_OVERLAYFS)),
+                said(row.against(OVERLAYFS)),
+                said(row.others),
+                row.doubt,
             )
-            for verdict in found
+            for row in found
         ),
     )
     yield ""
@@ -99,7 +110,7 @@ def _cell(measured: Measured, peer: str) -> str:
     cell = outline.cell(measured, peer)
     parts = []
     if cell.value:
-        parts += [f"{cell.value} ±{cell.spread}{' ~' if cell.wide else ''}", cell.ratios]
+        parts += [f"{cell.value}{cell.spread}{' ~' if cell.wide else ''}", cell.ratios]
     if cell.failed:
         parts.append(f"*{cell.failed}*")
     return "<br>".join(parts) or NONE

@@ -16,9 +16,9 @@ from bench.statistics import WIDE, ratio
 LEGEND = (
     "Each value is the median over the rounds, ± its spread (the distance between the quartiles, "
     "as a part of the median); less is better. Below it: times fuse-overlayfs, then times kernel "
-    f"overlayfs. A ~ marks a spread over {WIDE:.0%} or fewer than three samples: the value means "
-    "little. A ! marks a row in which kernel overlayfs itself did not repeat within "
-    f"{WIDE:.0%}: the machine was not quiet, and its ratios mean little."
+    f"overlayfs. A ~ marks a spread over {percent(WIDE)} or fewer than three samples: the value "
+    "means little. A ! marks a row in which kernel overlayfs itself did not repeat within "
+    f"{percent(WIDE)}: the machine was not quiet, and its ratios mean little."
 )
 
 
@@ -46,7 +46,7 @@ def cell(measured: Measured, peer: str) -> Cell:
     ]
     return Cell(
         value=quantity(found.median, measured.row.unit),
-        spread=percent(found.spread),
+        spread="" if found.spread is None else f" ±{percent(found.spread)}",
         wide=not found.steady,
         ratios=" · ".join(references),
         failed=failed,
@@ -56,7 +56,7 @@ def cell(measured: Measured, peer: str) -> Cell:
 def unsteady(measured: Measured) -> bool:
     """Whether the reference itself did not repeat in this row."""
     found = measured.summary(OVERLAYFS)
-    return found is not None and not found.steady
+    return found is not None and found.spread is not None and not found.steady
 
 
 def facts(results: Results) -> Iterator[tuple[str, str]]:
@@ -95,18 +95,45 @@ def warnings(results: Results) -> Iterator[str]:
     if doubtful:
         yield (
             f"In {doubtful} of {len(results.measured)} rows kernel overlayfs itself did not repeat "
-            f"within {WIDE:.0%} (marked !): the machine was too busy, or the rounds too few, for "
-            "their ratios to mean much."
+            f"within {percent(WIDE)} (marked !): the machine was too busy, or the rounds too few, "
+            "for their ratios to mean much."
         )
 
 
-def judged(results: Results) -> list[Verdict]:
-    """The verdicts by the bars, of rows that were reached at all."""
-    return [verdict for verdict in verdicts(results) if _reached(verdict.measured)]
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """All verdicts on one row: one against each reference, and those of another kind."""
+
+    measured: Measured
+    verdicts: tuple[Verdict, ...]
+
+    def against(self, *peers: str) -> list[Verdict]:
+        return [verdict for verdict in self.verdicts if verdict.against in peers]
+
+    @property
+    def others(self) -> list[Verdict]:
+        return [v for v in self.verdicts if v.against not in (FUSE_OVERLAYFS, OVERLAYFS)]
+
+    @property
+    def doubt(self) -> str:
+        parts = [part for v in self.verdicts for part in v.doubt.split("; ") if part]
+        return "; ".join(dict.fromkeys(parts))
 
 
-def tally(found: list[Verdict]) -> str:
-    """`12 of 20 bars are met, 6 missed, 2 cannot be told; 3 of these are doubtful`."""
+def judged(results: Results) -> list[Judged]:
+    """The verdicts by the bars on the rows that were reached; none if the subject took no part."""
+    found: dict[int, tuple[Measured, list[Verdict]]] = {}
+    if results.subject in results.present:
+        for verdict in verdicts(results):
+            measured = verdict.measured
+            if measured.samples or measured.failures:
+                found.setdefault(id(measured), (measured, []))[1].append(verdict)
+    return [Judged(measured, tuple(several)) for measured, several in found.values()]
+
+
+def tally(rows: list[Judged]) -> str:
+    """How many bars are met and missed, and how many of these verdicts are doubtful."""
+    found = [verdict for row in rows for verdict in row.verdicts]
     count = {state: sum(1 for v in found if v.state == state) for state in (PASS, MISS, UNKNOWN)}
     text = f"{count[PASS]} of {len(found)} bars are met, {count[MISS]} are missed"
     if count[UNKNOWN]:
@@ -118,17 +145,17 @@ def tally(found: list[Verdict]) -> str:
 
 
 def allowance(verdict: Verdict) -> str:
-    """What a bar asks: at most so many times fuse-overlayfs, or so much."""
+    """What a bar asks: at most so many times a peer, or another row, or so much."""
     if not verdict.against:
         return f"at most {quantity(verdict.allowed, verdict.measured.row.unit)}"
-    return f"at most {times(verdict.allowed)} of {verdict.against}"
+    of_row = "" if verdict.against in (FUSE_OVERLAYFS, OVERLAYFS) else f" of {verdict.against}"
+    return f"at most {times(verdict.allowed)}{of_row}"
 
 
 def outcome(verdict: Verdict) -> str:
     """What was found, and by how much a bar is missed."""
     if verdict.value is None:
-        reasons = [r for found in verdict.measured.failures.values() for r in found]
-        return "not measured" + (f" ({reasons[-1]})" if reasons else "")
+        return "not measured"
     if not verdict.against:
         found = quantity(verdict.value, verdict.measured.row.unit)
     else:
@@ -147,7 +174,3 @@ def changed(change: Change) -> tuple[str, str, str, str]:
         times(change.times),
         times(change.relative),
     )
-
-
-def _reached(measured: Measured) -> bool:
-    return bool(measured.samples or measured.failures)

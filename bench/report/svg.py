@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, log10
 
-from bench.report.figures import digits, quantity
+from bench.report.figures import digits, quantity, tick
 from bench.statistics import Summary
 
 WIDTH = 560
@@ -64,9 +64,10 @@ class Scale:
         if not self.logarithmic:
             return [self.low + (self.high - self.low) * part / 4 for part in range(5)]
         decades = range(floor(log10(self.low)), ceil(log10(self.high)) + 1)
-        steps = (1, 2, 5) if len(decades) <= 3 else (1,)
+        width = log10(self.high / self.low)
+        steps = (1, 2, 5) if width < 2 else (1, 3) if width < 3 else (1,)
         found = [step * 10.0**decade for decade in decades for step in steps]
-        return [tick for tick in found if self.low <= tick <= self.high]
+        return [mark for mark in found if self.low <= mark <= self.high]
 
 
 def scale(values: Sequence[float], start: float, end: float) -> Scale:
@@ -78,15 +79,16 @@ def scale(values: Sequence[float], start: float, end: float) -> Scale:
 
 
 def strips(title: str, unit: str, rows: Sequence[Strip]) -> str:
-    """One line for each peer: its samples as dots, its median as a bar, the median in figures."""
+    """One line for each peer: its samples as dots, its median as a bar, the median in figures.
+    `unit` is without its `/entry` or the like, for which there is no room."""
     height = TOP + LINE * len(rows) + AXIS
     axis = scale([v for row in rows for v in row.samples], LABELS, WIDTH - VALUES)
     bottom = TOP + LINE * len(rows)
     parts = [_open(title, height)]
-    for tick in axis.ticks():
-        x = axis.place(tick)
+    for mark in axis.ticks():
+        x = axis.place(mark)
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}"/>')
-        parts.append(_text(x, bottom + 15, quantity(tick, unit), "tick", "middle"))
+        parts.append(_text(x, bottom + 15, tick(mark, unit), "tick", "middle"))
     for number, row in enumerate(rows):
         y = TOP + LINE * number + LINE / 2
         parts.append(_text(LABELS - 8, y + 4, row.peer, "name", "end"))
@@ -118,10 +120,10 @@ def curves(title: str, unit: str, lines: Sequence[Curve]) -> str:
     across = scale(sizes, left + 8, right - 8)
     up = scale([v for line in lines for point in line.points for v in point[1:]], bottom, TOP + 6)
     parts = [_open(title, height)]
-    for tick in up.ticks():
-        y = up.place(tick)
+    for mark in up.ticks():
+        y = up.place(mark)
         parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(_text(left - 6, y + 4, quantity(tick, unit), "tick", "end"))
+        parts.append(_text(left - 6, y + 4, tick(mark, unit), "tick", "end"))
     for size in sizes:
         parts.append(_text(across.place(size), bottom + 18, digits_of(size), "tick", "middle"))
     ends = _apart([(up.place(line.points[-1][1]), line) for line in lines], lambda end: end[0])

@@ -7,6 +7,8 @@ explain) are those of `unionfs`.
 
 from __future__ import annotations
 
+import sys
+
 import unionfs
 
 __all__ = ["main"]
@@ -14,4 +16,8 @@ __all__ = ["main"]
 
 def main() -> int:
     """Run the words of this process; returns the exit status."""
+    if sys.argv[1:2] == ["bench"]:
+        from launcher.cli import bench
+
+        return bench.run(sys.argv[2:])
     return unionfs.command_line()
