@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The differences that are known and intended, each with its reason; nothing else is excused.
+
+A deviation excuses a difference only where its condition holds. Those of the union are the ones
+that docs/semantics.md lists; those of kernel overlayfs alone are here because the kernel is one of
+the contenders.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.oracle.operations import AnyOperation, Chown, List, ReadAt, Removexattr, Setxattr
+from tests.oracle.trees import Difference
+
+_ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
+_WHITEOUT_TYPES = (stat.S_IFCHR >> 12, stat.S_IFREG >> 12)
+
+KERNEL = frozenset(("kernel",))
+UNION = frozenset(("inprocess", "pyfuse3", "device"))
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What the model knew of a descriptor when it was opened."""
+
+    path: bytes
+    flags: int
+    directory: bool
+    content: bytes | None
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """All that a condition may look at.
+
+    operation -- None when whole trees were compared
+    opened    -- descriptors by slot
+    renewed   -- the layers have been mounted again since the start
+    lost      -- names that the object has lost since the start while it had others
+    """
+
+    operation: AnyOperation | None
+    difference: Difference
+    opened: dict[int, Opened]
+    renewed: bool
+    lost: int
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """`targets` are kinds of targets; `holds` says whether this explains the difference."""
+
+    key: str
+    targets: frozenset[str]
+    reason: str
+    holds: Callable[[Circumstances], bool]
+
+
+def _stale_reader(case: Circumstances) -> bool:
+    operation = case.operation
+    if not isinstance(operation, ReadAt) or case.difference.aspect != "value":
+        return False
+    opened = case.opened.get(operation.slot)
+    if opened is None or opened.content is None:
+        return False
+    end = operation.offset + operation.size
+    return case.difference.got == opened.content[operation.offset : end]
+
+
+def _merged_directory(case: Circumstances) -> bool:
+    return case.difference.aspect == "directory nlink" and case.difference.got == 1
+
+
+def _stray_whiteout(case: Circumstances) -> bool:
+    difference = case.difference
+    if difference.aspect == "ghost":
+        return difference.got in _WHITEOUT_TYPES
+    if difference.aspect != "value" or not isinstance(case.operation, List):
+        return False
+    expected, got = set(_listed(difference.expected)), set(_listed(difference.got))
+    return expected <= got and all(kind in _WHITEOUT_TYPES for _, kind in got - expected)
+
+
+def _removes_acl(case: Circumstances) -> bool:
+    operation = case.operation
+    if isinstance(operation, Setxattr):
+        return operation.name in _ACLS and not bytes(operation.value)
+    return isinstance(operation, Removexattr) and operation.name in _ACLS
+
+
+def _missing_acl(case: Circumstances) -> bool:
+    refused = Difference("errno", None, "ok", "ENODATA")
+    return _removes_acl(case) and case.difference == refused
+
+
+def _idle_acl(case: Circumstances) -> bool:
+    return _removes_acl(case) and case.difference.aspect == "ctime"
+
+
+def _forgotten_names(case: Circumstances) -> bool:
+    difference = case.difference
+    return (
+        case.renewed
+        and difference.aspect == "nlink"
+        and isinstance(difference.expected, int)
+        and isinstance(difference.got, int)
+        and 0 < difference.got - difference.expected <= case.lost
+    )
+
+
+def _idle_chown(case: Circumstances) -> bool:
+    operation = case.operation
+    idle = isinstance(operation, Chown) and operation.uid == operation.gid == -1
+    return idle and case.difference.aspect == "ctime"
+
+
+def _listed(value: object) -> list[tuple[bytes, int]]:
+    assert isinstance(value, list)
+    return value
+
+
+DEVIATIONS: tuple[Deviation, ...] = (
+    Deviation(
+        "merged-directory-links",
+        KERNEL | UNION,
+        "A directory that merges several layers has st_nlink 1: counting its subdirectories would "
+        "mean merging them. find(1) and the like take 1 as unknown.",
+        _merged_directory,
+    ),
+    Deviation(
+        "stale-reader",
+        KERNEL,
+        "A descriptor opened read-only on a lower file keeps reading the lower file after it was "
+        "copied up (overlayfs.rst, non-standard behavior a).",
+        _stale_reader,
+    ),
+    Deviation(
+        "stray-whiteout",
+        KERNEL,
+        "A whiteout in a directory that no other layer has is listed, though it cannot be found: "
+        "the kernel passes such a directory's listing on as it is.",
+        _stray_whiteout,
+    ),
+    Deviation(
+        "missing-acl",
+        KERNEL,
+        "Removing an ACL that a lower object does not have is ENODATA; on an upper object, as on "
+        "other filesystems, it succeeds.",
+        _missing_acl,
+    ),
+    Deviation(
+        "idle-acl",
+        KERNEL | UNION,
+        "Removing an ACL that is not there changes nothing, the change time neither, and copies "
+        "nothing up.",
+        _idle_acl,
+    ),
+    Deviation(
+        "forgotten-names",
+        KERNEL | UNION,
+        "Deleting one of several names of a lower file copies nothing up: the link count is "
+        "counted down for the life of the mount, and after that again starts from the lower "
+        "file's. (Kernel overlayfs copies the file up first; it is excused for layers that it "
+        "took over from the union.)",
+        _forgotten_names,
+    ),
+    Deviation(
+        "idle-chown",
+        UNION,
+        "chown(2) that changes neither id does not update the change time: FUSE has no request "
+        "for that.",
+        _idle_chown,
+    ),
+)
+
+MODEL: dict[str, str] = {
+    "no-whiteouts": "mknod of a character device 0:0 is EPERM: it is what a whiteout looks like. "
+    "The model refuses it as well.",
+    "hidden-links": "st_nlink of a lower file counts its names that layers above hide: the count "
+    "is the lower file's, changed by what happens in the union. The model keeps such names in a "
+    "directory beside its tree.",
+}
+"""Differences from a plain directory that the model itself performs."""
+
+
+def excuse(kind: str, case: Circumstances) -> Deviation | None:
+    """The deviation that explains a difference of this kind of target, if there is one."""
+    for deviation in DEVIATIONS:
+        if kind in deviation.targets and deviation.holds(case):
+            return deviation
+    return None
