@@ -1,0 +1,565 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The interpreter of a plan: what runs between clone and execve, inside the new namespaces.
+
+It is entered in a process with one thread, imports nothing, and never returns: it ends in execve
+or in `os._exit`. What fails is told through the status pipe as (step, errno, path) and is put into
+words outside (`launcher.start`). Until `PivotRoot` every path of the container's is resolved from
+the rootfs's descriptor with RESOLVE_IN_ROOT, and what was resolved is then used by descriptor.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import fcntl
+import os
+import signal
+import stat
+import struct
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+import prctl
+
+from launcher import plan, status
+from launcher.isolation import rlimits
+from launcher.sys import mount, process
+
+__all__ = ["run"]
+
+# docker's exit statuses: the container could not be made; its command cannot be executed; its
+# command was not found.
+_NOT_MADE: Final = 125
+_NOT_EXECUTABLE: Final = 126
+_NOT_FOUND: Final = 127
+
+_PATH: Final = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+# ioctl_tty(2)
+_TIOCSCTTY: Final = 0x540E
+_TIOCSPTLCK: Final = 0x40045431
+_TIOCGPTPEER: Final = 0x5441
+
+_DESCEND: Final = os.O_PATH | os.O_DIRECTORY
+
+
+class _State:
+    """What steps leave for later ones.
+
+    status: the descriptor that tells the supervisor; root: the rootfs; empty: a mount of the empty
+    directory that covers masked ones; terminal: the socket over which a terminal is handed out, or
+    -1; owns_terminal: the standard descriptors are the container's own terminal; index: the step
+    under way; steps: all of them.
+    """
+
+    __slots__ = ("empty", "index", "owns_terminal", "root", "status", "steps", "terminal")
+
+    def __init__(self, steps: tuple[plan.Step, ...], status_fd: int, terminal: int) -> None:
+        self.steps = steps
+        self.index = 0
+        self.status = status_fd
+        self.terminal = terminal
+        self.root = -1
+        self.empty = -1
+        self.owns_terminal = False
+
+
+def run(steps: tuple[plan.Step, ...], status_fd: int, terminal: int = -1) -> NoReturn:
+    """Take all steps; the last one is execve."""
+    code = _NOT_MADE
+    state = _State(steps, status_fd, terminal)
+    try:
+        os.umask(0)
+        code = _interpret(state)
+    except Exception as error:  # the edge: what is wrong here is seen nowhere else
+        text = f"{type(error).__name__}: {error}".encode(errors="replace")
+        status.write(status_fd, status.Record(status.FAILED, state.index, 0, text))
+    finally:
+        os._exit(code)
+
+
+def _interpret(state: _State) -> int:
+    """Take the steps until one fails; the exit status."""
+    while state.index < len(state.steps):
+        step = state.steps[state.index]
+        try:
+            _VERBS[type(step)](state, step)
+        except OSError as error:
+            name = error.filename
+            path = os.fsencode(name) if isinstance(name, (str, bytes)) else b""
+            number = error.errno or errno.EIO
+            status.write(state.status, status.Record(status.FAILED, state.index, number, path))
+            if type(step) is plan.Exec:
+                return _NOT_FOUND if number in (errno.ENOENT, errno.ENOTDIR) else _NOT_EXECUTABLE
+            return _NOT_MADE
+        state.index += 1
+    return _NOT_MADE
+
+
+# -- paths in the rootfs ----------------------------------------------------------------------------
+
+
+def _open(state: _State, path: bytes, flags: int = os.O_PATH) -> int:
+    return mount.openat2(
+        state.root, path, flags, mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS
+    )
+
+
+def _directory(state: _State, path: bytes, mode: int = 0o755) -> int:
+    """A descriptor of the directory at `path`, made with what is missing above it."""
+    try:
+        return _open(state, path, _DESCEND)
+    except FileNotFoundError:
+        above, name = _split(path)
+        if not name:
+            raise
+    parent = _directory(state, above)
+    try:
+        os.mkdir(name, mode, dir_fd=parent)
+    except FileExistsError:
+        pass  # a symlink to nowhere: opening it fails below, with its own reason
+    finally:
+        os.close(parent)
+    return _open(state, path, _DESCEND)
+
+
+def _file(state: _State, path: bytes) -> int:
+    """A descriptor of the object at `path`, made as an empty file if there is none."""
+    try:
+        return _open(state, path)
+    except FileNotFoundError:
+        above, name = _split(path)
+    parent = _directory(state, above)
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        os.close(os.open(name, flags, 0o644, dir_fd=parent))
+    finally:
+        os.close(parent)
+    return _open(state, path)
+
+
+def _split(path: bytes) -> tuple[bytes, bytes]:
+    above, _, name = path.rstrip(b"/").rpartition(b"/")
+    return above or b"/", name
+
+
+# -- the steps, before the root changes ---------------------------------------------------------------
+
+
+def _become_root(_: _State, __: plan.BecomeRoot) -> None:
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+def _hide_process(_: _State, step: plan.HideProcess) -> None:
+    process.overwrite_arguments(step.title)
+    prctl.set_name(step.title.decode())
+    prctl.set_dumpable(0)
+
+
+def _new_session(_: _State, __: plan.NewSession) -> None:
+    os.setsid()
+
+
+def _new_keyring(_: _State, __: plan.NewKeyring) -> None:
+    try:
+        process.join_session_keyring()
+    except OSError as error:
+        # A kernel without keys has none to leave.
+        if error.errno != errno.ENOSYS:
+            raise
+
+
+def _set_oom_score(state: _State, step: plan.SetOomScore) -> None:
+    try:
+        _write_file(b"/proc/self/oom_score_adj", b"%d" % step.value)
+    except PermissionError:
+        # proc(5): lowering it asks for CAP_SYS_RESOURCE, which the machine may lack.
+        status.write(state.status, status.Record(status.WARNING, state.index))
+
+
+def _unshare_cgroup(_: _State, __: plan.UnshareCgroup) -> None:
+    process.unshare(process.CLONE_NEWCGROUP)
+
+
+def _set_propagation(_: _State, step: plan.SetPropagation) -> None:
+    mount.mount_setattr(
+        mount.AT_FDCWD, step.path, recursive=True, propagation=step.propagation
+    )
+
+
+def _enter_root(state: _State, step: plan.EnterRoot) -> None:
+    target = os.open(step.source, _DESCEND | os.O_CLOEXEC)
+    state.root = mount.open_tree(target, b"", recursive=True)
+    mount.move_mount(state.root, target)
+    os.close(target)
+    # A copy of a mount inherits how the original spreads.
+    mount.mount_setattr(state.root, b"", recursive=True, propagation=mount.MS_PRIVATE)
+
+
+def _filesystem(state: _State, step: plan.Filesystem) -> None:
+    target = _directory(state, step.path)
+    new = mount.new_filesystem(step.kind, step.source, step.options, step.attributes)
+    _attach(new, target, step.path)
+    if step.propagation:
+        mount.mount_setattr(new, b"", recursive=False, propagation=step.propagation)
+    os.close(new)
+
+
+def _bind(state: _State, step: plan.Bind) -> None:
+    tree = mount.open_tree(mount.AT_FDCWD, step.source, recursive=step.recursive)
+    if step.wanted or step.cleared or step.propagation:
+        mount.mount_setattr(
+            tree,
+            b"",
+            recursive=step.recursive,
+            wanted=step.wanted,
+            cleared=step.cleared,
+            propagation=step.propagation,
+        )
+    is_directory = stat.S_ISDIR(os.fstat(tree).st_mode)
+    target = _directory(state, step.path) if is_directory else _file(state, step.path)
+    _attach(tree, target, step.path)
+    os.close(tree)
+
+
+def _attach(new: int, target: int, path: bytes) -> None:
+    try:
+        mount.move_mount(new, target)
+    except OSError as error:
+        error.filename = path
+        raise
+    finally:
+        os.close(target)
+
+
+def _make_directory(state: _State, step: plan.MakeDirectory) -> None:
+    os.close(_directory(state, step.path, step.mode))
+
+
+def _make_node(state: _State, step: plan.MakeNode) -> None:
+    device = os.makedev(step.major, step.minor)
+
+    def make(name: bytes, parent: int) -> None:
+        os.mknod(name, step.mode, device, dir_fd=parent)
+        if step.uid or step.gid:
+            os.chown(name, step.uid, step.gid, dir_fd=parent, follow_symlinks=False)
+
+    _replace(state, step.path, make)
+
+
+def _make_symlink(state: _State, step: plan.MakeSymlink) -> None:
+    _replace(
+        state, step.path, lambda name, parent: os.symlink(step.target, name, dir_fd=parent)
+    )
+
+
+def _replace(state: _State, path: bytes, make: Callable[[bytes, int], None]) -> None:
+    above, name = _split(path)
+    parent = _directory(state, above)
+    try:
+        make(name, parent)
+    except FileExistsError:
+        os.unlink(name, dir_fd=parent)
+        make(name, parent)
+    finally:
+        os.close(parent)
+
+
+def _sysctl(state: _State, step: plan.Sysctl) -> None:
+    path = b"/proc/sys/" + step.name
+    fd = mount.openat2(
+        state.root, path, os.O_WRONLY, mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_SYMLINKS
+    )
+    try:
+        os.write(fd, step.value)
+    except OSError as error:
+        error.filename = path
+        raise
+    finally:
+        os.close(fd)
+
+
+def _mask_path(state: _State, step: plan.MaskPath) -> None:
+    try:
+        target = _open(state, step.path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if not stat.S_ISDIR(os.fstat(target).st_mode):
+        null = mount.open_tree(mount.AT_FDCWD, b"/dev/null", recursive=False)
+        _attach(null, target, step.path)
+        os.close(null)
+    elif state.empty < 0:
+        attributes = (
+            mount.MOUNT_ATTR_RDONLY
+            | mount.MOUNT_ATTR_NOSUID
+            | mount.MOUNT_ATTR_NODEV
+            | mount.MOUNT_ATTR_NOEXEC
+        )
+        options = ((b"mode", b"555"), (b"size", b"4k"))
+        state.empty = mount.new_filesystem(b"tmpfs", b"masked", options, attributes)
+        _attach(state.empty, target, step.path)
+    else:
+        again = mount.open_tree(state.empty, b"", recursive=False)
+        _attach(again, target, step.path)
+        os.close(again)
+
+
+def _read_only_path(state: _State, step: plan.ReadOnlyPath) -> None:
+    try:
+        target = _open(state, step.path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    tree = mount.open_tree(target, b"", recursive=True)
+    mount.mount_setattr(tree, b"", recursive=True, wanted=mount.MOUNT_ATTR_RDONLY)
+    _attach(tree, target, step.path)
+    os.close(tree)
+
+
+def _set_attributes(state: _State, step: plan.SetAttributes) -> None:
+    target = _open(state, step.path)
+    mount.mount_setattr(target, b"", recursive=False, wanted=step.wanted)
+    os.close(target)
+
+
+def _read_only_root(state: _State, _: plan.ReadOnlyRoot) -> None:
+    mount.mount_setattr(state.root, b"", recursive=False, wanted=mount.MOUNT_ATTR_RDONLY)
+
+
+def _open_terminal(state: _State, _: plan.OpenTerminal) -> None:
+    entering = state.root < 0  # a further process: the container's root is this one's already
+    if entering:
+        state.root = os.open(b"/", _DESCEND | os.O_CLOEXEC)
+    master = _open(state, b"/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
+    fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("=i", 0))
+    slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    if not entering:
+        console = mount.open_tree(slave, b"", recursive=False)
+        _attach(console, _file(state, b"/dev/console"), b"/dev/console")
+        os.close(console)
+    channel = _socket.socket(fileno=state.terminal)
+    rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("=i", master))
+    channel.sendmsg([b"\0"], [rights])
+    channel.close()
+    os.close(master)
+    fcntl.ioctl(slave, _TIOCSCTTY, 0)
+    for fd in (0, 1, 2):
+        os.dup2(slave, fd)
+    os.close(slave)
+    state.owns_terminal = True
+
+
+def _pivot_root(state: _State, _: plan.PivotRoot) -> None:
+    old = os.open(b"/", _DESCEND | os.O_CLOEXEC)
+    os.fchdir(state.root)
+    # pivot_root(2): with "." twice the old root lies on top of the new one and can be let go of.
+    mount.pivot_root(b".", b".")
+    os.fchdir(old)
+    mount.mount_setattr(old, b"", recursive=True, propagation=mount.MS_SLAVE)
+    mount.umount(b".", mount.MNT_DETACH)
+    os.chdir(b"/")
+    os.close(old)
+
+
+# -- the steps, behind the walls ------------------------------------------------------------------------
+
+
+def _set_hostname(_: _State, step: plan.SetHostname) -> None:
+    process.sethostname(step.name)
+
+
+def _set_domainname(_: _State, step: plan.SetDomainname) -> None:
+    process.setdomainname(step.name)
+
+
+def _set_rlimit(state: _State, step: plan.SetRlimit) -> None:
+    if not rlimits.lower(step.number, step.soft, step.hard):
+        status.write(state.status, status.Record(status.WARNING, state.index))
+
+
+def _set_umask(_: _State, step: plan.SetUmask) -> None:
+    os.umask(step.mask)
+
+
+def _drop_bounding(_: _State, step: plan.DropBounding) -> None:
+    number = 0
+    while True:
+        try:
+            present = process.prctl(process.PR_CAPBSET_READ, number)
+        except OSError:
+            return  # EINVAL: the kernel knows no capability of this number, nor any above
+        if present and not step.keep >> number & 1:
+            process.prctl(process.PR_CAPBSET_DROP, number)
+        number += 1
+
+
+def _set_user(state: _State, step: plan.SetUser) -> None:
+    if step.uid != 0:
+        _give_standard_descriptors(state, step.uid)
+    prctl.set_keepcaps(True)
+    if step.groups is not None:
+        os.setgroups(step.groups)
+    os.setresgid(step.gid, step.gid, step.gid)
+    os.setresuid(step.uid, step.uid, step.uid)
+    prctl.set_keepcaps(False)
+
+
+def _give_standard_descriptors(state: _State, uid: int) -> None:
+    """Let the user open /dev/stdout and the like again, where they are the container's own."""
+    for fd in (0, 1, 2):
+        try:
+            mode = os.fstat(fd).st_mode
+            own = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+            if own or (state.owns_terminal and stat.S_ISCHR(mode)):
+                os.fchown(fd, uid, -1)
+        except OSError:
+            continue  # closed, or on a filesystem without owners: the user has what there is
+
+
+def _set_capabilities(_: _State, step: plan.SetCapabilities) -> None:
+    held = process.capget()[1]
+    permitted = step.permitted & held
+    inheritable = step.inheritable & held
+    process.capset(step.effective & permitted, permitted, inheritable)
+    process.prctl(process.PR_CAP_AMBIENT, process.PR_CAP_AMBIENT_CLEAR_ALL)
+    # capabilities(7): only what is both permitted and inheritable may be ambient.
+    ambient = step.ambient & permitted & inheritable
+    for number in range(ambient.bit_length()):
+        if ambient >> number & 1:
+            process.prctl(process.PR_CAP_AMBIENT, process.PR_CAP_AMBIENT_RAISE, number)
+
+
+def _set_no_new_privileges(_: _State, __: plan.SetNoNewPrivileges) -> None:
+    prctl.set_no_new_privs(1)
+
+
+def _load_seccomp(_: _State, step: plan.LoadSeccomp) -> None:
+    process.load_seccomp(step.program)
+
+
+def _chdir(_: _State, step: plan.Chdir) -> None:
+    os.chdir(step.path)
+    # getcwd(3): a directory that no path from the root leads to is not this container's.
+    if not os.getcwdb().startswith(b"/"):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), step.path)
+
+
+def _set_parent_death_signal(state: _State, step: plan.SetParentDeathSignal) -> None:
+    prctl.set_pdeathsig(step.signal)
+    # A supervisor that died before the call sends nothing; then this write fails.
+    status.write(state.status, status.Record(status.READY))
+
+
+def _close_descriptors(state: _State, step: plan.CloseDescriptors) -> None:
+    process.close_all_but((*step.keep, state.status))
+
+
+def _exec(_: _State, step: plan.Exec) -> None:
+    environment = dict(
+        (name, value) for name, equals, value in (each.partition(b"=") for each in step.env) if equals
+    )
+    file = step.args[0]
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if b"/" in file:
+        os.execve(file, step.args, environment)
+    denied: OSError | None = None
+    for directory in environment.get(b"PATH", _PATH).split(b":"):
+        try:
+            os.execve((directory or b".") + b"/" + file, step.args, environment)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except PermissionError as error:
+            denied = error
+    raise denied or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), file)
+
+
+# -- the little init --------------------------------------------------------------------------------------
+
+
+def _become_init(state: _State, _: plan.BecomeInit) -> None:
+    """Return in a child; in this process reap and pass signals on until that child has ended."""
+    every = signal.valid_signals()
+    signal.pthread_sigmask(signal.SIG_BLOCK, every)
+    child = os.fork()
+    if child == 0:
+        os.setpgid(0, 0)
+        if os.isatty(0):
+            # SIGTTOU is still blocked here; it would stop a background process.
+            os.tcsetpgrp(0, os.getpid())
+        return
+    code = _NOT_MADE
+    try:
+        # The status pipe among them: only the program's execve may close it for the supervisor.
+        process.close_range(0, 0xFFFFFFFF)
+        code = _reap(child, every)
+    finally:
+        os._exit(code)
+
+
+def _reap(child: int, every: set[signal.Signals]) -> int:
+    while True:
+        number = signal.sigwait(every)
+        if number != signal.SIGCHLD:
+            try:
+                os.kill(child, number)
+            except ProcessLookupError:
+                pass  # it has ended; SIGCHLD is on its way
+            except PermissionError:
+                pass  # it changed its user: as with any init, the signal is lost
+            continue
+        while True:
+            try:
+                pid, result = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return _NOT_MADE
+            if pid == 0:
+                break
+            if pid == child and not os.WIFSTOPPED(result):
+                code = os.waitstatus_to_exitcode(result)
+                return code if code >= 0 else 128 - code
+
+
+_VERBS: Final[dict[type, Callable[[_State, Any], None]]] = {
+    plan.BecomeRoot: _become_root,
+    plan.HideProcess: _hide_process,
+    plan.NewSession: _new_session,
+    plan.NewKeyring: _new_keyring,
+    plan.SetOomScore: _set_oom_score,
+    plan.UnshareCgroup: _unshare_cgroup,
+    plan.SetPropagation: _set_propagation,
+    plan.EnterRoot: _enter_root,
+    plan.Filesystem: _filesystem,
+    plan.Bind: _bind,
+    plan.MakeDirectory: _make_directory,
+    plan.MakeNode: _make_node,
+    plan.MakeSymlink: _make_symlink,
+    plan.Sysctl: _sysctl,
+    plan.MaskPath: _mask_path,
+    plan.ReadOnlyPath: _read_only_path,
+    plan.SetAttributes: _set_attributes,
+    plan.ReadOnlyRoot: _read_only_root,
+    plan.OpenTerminal: _open_terminal,
+    plan.PivotRoot: _pivot_root,
+    plan.SetHostname: _set_hostname,
+    plan.SetDomainname: _set_domainname,
+    plan.SetRlimit: _set_rlimit,
+    plan.SetUmask: _set_umask,
+    plan.DropBounding: _drop_bounding,
+    plan.SetUser: _set_user,
+    plan.SetCapabilities: _set_capabilities,
+    plan.SetNoNewPrivileges: _set_no_new_privileges,
+    plan.LoadSeccomp: _load_seccomp,
+    plan.Chdir: _chdir,
+    plan.BecomeInit: _become_init,
+    plan.SetParentDeathSignal: _set_parent_death_signal,
+    plan.CloseDescriptors: _close_descriptors,
+    plan.Exec: _exec,
+}
+
+
+def _write_file(path: bytes, content: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, content)
+    finally:
+        os.close(fd)

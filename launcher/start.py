@@ -1,0 +1,379 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The supervisor's half of a start: from a plan to a process, and failure in one sentence.
+
+`begin` makes the process and leaves it waiting in its new namespaces, so that what needs its pid
+(id maps, cgroup, network) can be done; `Beginning.go` lets it take its steps and returns when its
+program runs.
+
+Two forks make one process. The first, by fork(2), gives a process with a single thread whatever
+the supervisor's threads are doing; there descriptors are closed, namespaces joined, and clone3(2)
+makes the container's init with CLONE_PARENT, a child of the supervisor's own. To clone directly
+from a process with threads would leave locks of the interpreter and of malloc held for ever in
+the copy.
+
+The thread that calls `begin` must outlive the container: its end is taken for the supervisor's
+(PR_SET_PDEATHSIG, prctl(2)).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import warnings
+from types import TracebackType
+from typing import Final, NamedTuple, NoReturn, Protocol
+
+from launcher import child, idmap, plan, status
+from launcher.errors import LaunchError
+from launcher.isolation import namespaces
+from launcher.spec import ContainerSpec
+from launcher.sys import process
+
+__all__ = ["Attach", "Beginning", "Launch", "Started", "begin", "joined", "launch_of", "start"]
+
+
+class Attach(Protocol):
+    """What a container's cgroup is to its start."""
+
+    def attach(self, pid: int) -> None:
+        """Move a process into the cgroup."""
+
+    def clone_descriptor(self) -> int | None:
+        """A descriptor of a cgroup v2 directory to begin in, or None; it stays the group's."""
+
+
+class Join(NamedTuple):
+    """Namespaces to enter before the clone: a descriptor and the kinds taken of it (setns(2))."""
+
+    fd: int
+    kinds: int
+
+
+class Launch(NamedTuple):
+    """What `begin` needs: the plan, and what of it is the supervisor's part.
+
+    `stdio` become 0, 1 and 2. `terminal` is a unix socket over which `plan.OpenTerminal` sends the
+    terminal's master. All descriptors stay the caller's.
+    """
+
+    steps: tuple[plan.Step, ...]
+    namespaces: int = 0
+    joins: tuple[Join, ...] = ()
+    id_maps: idmap.IdMaps | None = None
+    stdio: tuple[int, int, int] = (0, 1, 2)
+    terminal: int = -1
+
+
+class Started(NamedTuple):
+    """A process that runs: its pid, a pidfd owned by the caller, and what it had to do without."""
+
+    pid: int
+    pidfd: int
+    warnings: tuple[str, ...]
+
+
+def launch_of(
+    spec: ContainerSpec,
+    host: plan.Host,
+    stdio: tuple[int, int, int] = (0, 1, 2),
+    terminal: int = -1,
+) -> Launch:
+    """The launch of a container's first process.
+
+    Namespaces that the spec gives a path are opened here; close them with `close_joins`.
+    """
+    new = 0
+    joins: list[Join] = []
+    for each in spec.namespaces:
+        flag = namespaces.FLAGS[each.type]
+        if each.path is None:
+            # A cgroup namespace has its root where the process is when it is made: a step does it.
+            new |= flag if each.type != "cgroup" else 0
+            continue
+        try:
+            joins.append(Join(os.open(each.path, os.O_RDONLY | os.O_CLOEXEC), flag))
+        except OSError as error:
+            close_joins(tuple(joins))
+            raise LaunchError(f"join {each.type} namespace", each.path, error) from error
+    maps = idmap.IdMaps(spec.uid_mappings, spec.gid_mappings)
+    return Launch(
+        plan.make(spec, host),
+        new,
+        # The user namespace first: it may be what grants the others.
+        tuple(sorted(joins, key=lambda join: join.kinds != process.CLONE_NEWUSER)),
+        maps if new & process.CLONE_NEWUSER else None,
+        stdio,
+        terminal,
+    )
+
+
+def close_joins(joins: tuple[Join, ...]) -> None:
+    """Close the descriptors of `joins`."""
+    for each in joins:
+        os.close(each.fd)
+
+
+def joined(pid: int, pidfd: int) -> Join:
+    """All namespaces of a running process that are not this process's own, in one `Join`."""
+    kinds = 0
+    for kind, file in namespaces.FILES.items():
+        try:
+            theirs = os.stat(f"/proc/{pid}/ns/{file}")
+            own = os.stat(f"/proc/self/ns/{file}")
+        except FileNotFoundError:
+            continue  # a kernel without namespaces of this kind
+        if kind != "time" and theirs.st_ino != own.st_ino:
+            kinds |= namespaces.FLAGS[kind]
+    return Join(pidfd, kinds)
+
+
+class Beginning:
+    """A process that waits in its namespaces for `go`.
+
+    pid, pidfd: of the process, a child of the supervisor's; the pidfd passes to the caller with
+    `go`. Leaving the `with` block without `go` kills the process and reaps it.
+    """
+
+    __slots__ = ("_go", "_status", "_steps", "pid", "pidfd")
+
+    def __init__(
+        self, pid: int, pidfd: int, steps: tuple[plan.Step, ...], go: int, status_fd: int
+    ) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self._steps = steps
+        self._go = go
+        self._status = status_fd
+
+    def __enter__(self) -> Beginning:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._go >= 0:
+            self._give_up()
+
+    def go(self) -> Started:
+        """Let the process take its steps; returns when its program runs.
+
+        Raises `LaunchError` for the step that failed; the process is then gone and reaped.
+        """
+        noticed: list[str] = []
+        ready = False
+        try:
+            os.write(self._go, b"g")
+            while (record := status.read(self._status)) is not None:
+                if record.kind == status.WARNING:
+                    noticed.append(_warning(self._steps[record.index]))
+                elif record.kind == status.FAILED:
+                    raise _failure(self._steps[record.index], record)
+                elif record.kind == status.READY:
+                    ready = True
+            if not ready:
+                raise LaunchError("start container", b"", "its process ended while it was set up")
+        except BrokenPipeError:
+            self._give_up()
+            raise LaunchError("start container", b"", "its process was killed") from None
+        except BaseException:
+            self._give_up()
+            raise
+        self._close()
+        return Started(self.pid, self.pidfd, tuple(noticed))
+
+    def _give_up(self) -> None:
+        try:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it ended by itself; it is still to be reaped
+        os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        os.close(self.pidfd)
+        self._close()
+
+    def _close(self) -> None:
+        os.close(self._go)
+        os.close(self._status)
+        self._go = self._status = -1
+
+
+def start(launch: Launch, cgroup: Attach | None = None) -> Started:
+    """`begin` and `go` in one."""
+    with begin(launch, cgroup) as beginning:
+        return beginning.go()
+
+
+def begin(launch: Launch, cgroup: Attach | None = None) -> Beginning:
+    """Make the process, in its namespaces, with its id maps, in its cgroup, and leave it waiting."""
+    status_read, status_write = os.pipe()
+    go_read, go_write = os.pipe()
+    try:
+        into = cgroup.clone_descriptor() if cgroup is not None else None
+        keep = (status_write, go_read)
+        with warnings.catch_warnings():
+            # Python warns of fork where there are threads; the copy goes on with this one only.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            first = os.fork()
+        if first == 0:
+            _clone(launch, keep, into)
+    except BaseException:
+        for fd in (status_read, status_write, go_read, go_write):
+            os.close(fd)
+        raise
+    os.close(status_write)
+    os.close(go_read)
+    record = status.read(status_read)
+    os.waitpid(first, 0)
+    if record is None or record.kind != status.PID:
+        os.close(status_read)
+        os.close(go_write)
+        raise _clone_failure(record)
+    beginning = Beginning(
+        record.number, os.pidfd_open(record.number), launch.steps, go_write, status_read
+    )
+    try:
+        if launch.id_maps is not None:
+            idmap.write(beginning.pid, launch.id_maps)
+        if cgroup is not None:
+            cgroup.attach(beginning.pid)
+    except BaseException:
+        beginning.__exit__(None, None, None)
+        raise
+    return beginning
+
+
+def _clone(launch: Launch, keep: tuple[int, ...], cgroup: int | None) -> NoReturn:
+    """In the first copy: close, join, and clone the process that stays. It never returns."""
+    status_fd, go = keep
+    stage = _STAGE_DESCRIPTORS
+    try:
+        _reset_signals()
+        _place_standard_descriptors(launch.stdio)
+        wanted = [0, 1, 2, status_fd, go, *(join.fd for join in launch.joins)]
+        wanted += [fd for fd in (cgroup, launch.terminal) if fd is not None and fd >= 0]
+        process.close_all_but(tuple(wanted))
+        stage = _STAGE_JOIN
+        for join in launch.joins:
+            process.setns(join.fd, join.kinds)
+        stage = _STAGE_CLONE
+        flags = process.CLONE_PARENT | launch.namespaces
+        pid = process.clone3(flags, cgroup=cgroup)
+        if pid == 0:
+            # The supervisor's end of the pipe is the word to go on; its end without one means
+            # that there is no supervisor any more.
+            if os.read(go, 1) != b"g":
+                os._exit(125)
+            os.close(go)
+            if cgroup is not None:
+                os.close(cgroup)
+            child.run(launch.steps, status_fd, launch.terminal)
+        status.write(status_fd, status.Record(status.PID, number=pid))
+    except OSError as error:
+        status.write(status_fd, status.Record(status.FAILED, stage, error.errno or 0))
+    finally:
+        os._exit(0)
+
+
+def _reset_signals() -> None:
+    """Default actions for all that is handled or ignored here, and none blocked.
+
+    Ignored signals would stay ignored over execve(2); handlers are the supervisor's.
+    """
+    for number in signal.valid_signals():
+        if signal.getsignal(number) not in (signal.SIG_DFL, None) and number not in _FIXED:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _place_standard_descriptors(stdio: tuple[int, int, int]) -> None:
+    # Copies first: one of them may be in the place that another is to take.
+    copies = [os.dup(fd) for fd in stdio]
+    for place, fd in enumerate(copies):
+        os.dup2(fd, place)
+
+
+_FIXED: Final = frozenset({signal.SIGKILL, signal.SIGSTOP})
+
+# -- failure in words -----------------------------------------------------------------------------------
+
+_STAGE_DESCRIPTORS: Final = 0
+_STAGE_JOIN: Final = 1
+_STAGE_CLONE: Final = 2
+_STAGES: Final = {
+    _STAGE_DESCRIPTORS: "set up descriptors",
+    _STAGE_JOIN: "join namespaces",
+    _STAGE_CLONE: "create namespaces",
+}
+
+
+def _clone_failure(record: status.Record | None) -> LaunchError:
+    if record is None:
+        return LaunchError("start container", b"", "its process was killed")
+    return LaunchError(_STAGES[record.index], b"", os.strerror(record.number))
+
+
+# What each step does, as "cannot …" takes it; and the field that names its thing.
+_WORDS: Final[dict[type, tuple[str, str | None]]] = {
+    plan.BecomeRoot: ("become root of the user namespace", None),
+    plan.HideProcess: ("hide the launcher", None),
+    plan.NewSession: ("begin a session", None),
+    plan.NewKeyring: ("leave the session keyring", None),
+    plan.SetOomScore: ("set the OOM score to", "value"),
+    plan.UnshareCgroup: ("create the cgroup namespace", None),
+    plan.SetPropagation: ("set mount propagation of", "path"),
+    plan.EnterRoot: ("use root filesystem", "source"),
+    plan.Filesystem: ("mount on", "path"),
+    plan.Bind: ("bind", "source"),
+    plan.MakeDirectory: ("make directory", "path"),
+    plan.MakeNode: ("make device", "path"),
+    plan.MakeSymlink: ("make symlink", "path"),
+    plan.Sysctl: ("set sysctl", "name"),
+    plan.MaskPath: ("mask", "path"),
+    plan.ReadOnlyPath: ("make read-only", "path"),
+    plan.SetAttributes: ("change mount", "path"),
+    plan.ReadOnlyRoot: ("make the root filesystem read-only", None),
+    plan.OpenTerminal: ("open a terminal", None),
+    plan.PivotRoot: ("change the root directory", None),
+    plan.SetHostname: ("set host name", "name"),
+    plan.SetDomainname: ("set domain name", "name"),
+    plan.SetRlimit: ("set limit", "number"),
+    plan.SetUmask: ("set the umask", None),
+    plan.DropBounding: ("drop capabilities from the bounding set", None),
+    plan.SetUser: ("become user", "uid"),
+    plan.SetCapabilities: ("set capabilities", None),
+    plan.SetNoNewPrivileges: ("give up new privileges", None),
+    plan.LoadSeccomp: ("load the seccomp filter", None),
+    plan.Chdir: ("use working directory", "path"),
+    plan.BecomeInit: ("start the init process", None),
+    plan.SetParentDeathSignal: ("follow the supervisor", None),
+    plan.CloseDescriptors: ("close descriptors", None),
+    plan.Exec: ("execute", None),
+}
+
+
+def _failure(step: plan.Step, record: status.Record) -> LaunchError:
+    words, field = _WORDS[type(step)]
+    reason = os.strerror(record.number) if record.number else os.fsdecode(record.path)
+    if isinstance(step, plan.Exec):
+        file = step.args[0]
+        missing = isinstance(OSError(record.number, ""), (FileNotFoundError, NotADirectoryError))
+        if missing and b"/" not in file:
+            reason = "executable file not found in $PATH"
+        return LaunchError(words, file, reason, 127 if missing else 126)
+    thing = getattr(step, field) if field else b""
+    if isinstance(thing, int):
+        thing = str(thing)
+    if record.number and record.path and record.path != thing:
+        reason = f"{os.fsdecode(record.path)}: {reason}"
+    return LaunchError(words, thing, reason)
+
+
+def _warning(step: plan.Step) -> str:
+    if isinstance(step, plan.SetRlimit):
+        name = next(name for name, each in plan.rlimits.NUMBERS.items() if each == step.number)
+        return f"{name} is lower than asked for: this machine does not allow to raise it"
+    if isinstance(step, plan.SetOomScore):
+        return "the OOM score is not as low as asked for: this machine does not allow to lower it"
+    return f"{type(step).__name__} did less than asked for"

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The C library as every room of `launcher.sys` calls it, and how its failures become `OSError`.
+
+The interpreter lock is kept through each call: the calls are short, and the ones that make a
+process must not give another thread of the caller a turn in between.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Final
+
+__all__ = ["C", "failure", "syscall"]
+
+C: Final = ctypes.PyDLL(None, use_errno=True)
+syscall: Final = C.syscall
+syscall.restype = ctypes.c_long
+
+
+def failure(path: bytes | str | None = None) -> OSError:
+    """The `OSError` for what errno says now, naming `path` where there is one."""
+    number = ctypes.get_errno()
+    if path is None:
+        return OSError(number, os.strerror(number))
+    return OSError(number, os.strerror(number), path)
