@@ -21,7 +21,7 @@ from typing import Any, Final, NoReturn
 
 import prctl
 
-from launcher import plan, status
+from launcher import status, steps
 from launcher.isolation import rlimits
 from launcher.sys import mount, process
 
@@ -49,13 +49,13 @@ class _State:
     status: the descriptor that tells the supervisor; root: the rootfs; empty: a mount of the empty
     directory that covers masked ones; terminal: the socket over which a terminal is handed out, or
     -1; owns_terminal: the standard descriptors are the container's own terminal; index: the step
-    under way; steps: all of them.
+    under way; plan: all of them.
     """
 
-    __slots__ = ("empty", "index", "owns_terminal", "root", "status", "steps", "terminal")
+    __slots__ = ("empty", "index", "owns_terminal", "plan", "root", "status", "terminal")
 
-    def __init__(self, steps: tuple[plan.Step, ...], status_fd: int, terminal: int) -> None:
-        self.steps = steps
+    def __init__(self, plan: tuple[steps.Step, ...], status_fd: int, terminal: int) -> None:
+        self.plan = plan
         self.index = 0
         self.status = status_fd
         self.terminal = terminal
@@ -64,10 +64,10 @@ class _State:
         self.owns_terminal = False
 
 
-def run(steps: tuple[plan.Step, ...], status_fd: int, terminal: int = -1) -> NoReturn:
+def run(plan: tuple[steps.Step, ...], status_fd: int, terminal: int = -1) -> NoReturn:
     """Take all steps; the last one is execve."""
     code = _NOT_MADE
-    state = _State(steps, status_fd, terminal)
+    state = _State(plan, status_fd, terminal)
     try:
         os.umask(0)
         code = _interpret(state)
@@ -80,8 +80,8 @@ def run(steps: tuple[plan.Step, ...], status_fd: int, terminal: int = -1) -> NoR
 
 def _interpret(state: _State) -> int:
     """Take the steps until one fails; the exit status."""
-    while state.index < len(state.steps):
-        step = state.steps[state.index]
+    while state.index < len(state.plan):
+        step = state.plan[state.index]
         try:
             _VERBS[type(step)](state, step)
         except OSError as error:
@@ -89,14 +89,14 @@ def _interpret(state: _State) -> int:
             path = os.fsencode(name) if isinstance(name, (str, bytes)) else b""
             number = error.errno or errno.EIO
             status.write(state.status, status.Record(status.FAILED, state.index, number, path))
-            if type(step) is plan.Exec:
+            if type(step) is steps.Exec:
                 return _NOT_FOUND if number in (errno.ENOENT, errno.ENOTDIR) else _NOT_EXECUTABLE
             return _NOT_MADE
         state.index += 1
     return _NOT_MADE
 
 
-# -- paths in the rootfs ----------------------------------------------------------------------------
+# -- paths in the rootfs --------------------------------------------------------------------------
 
 
 def _open(state: _State, path: bytes, flags: int = os.O_PATH) -> int:
@@ -143,25 +143,25 @@ def _split(path: bytes) -> tuple[bytes, bytes]:
     return above or b"/", name
 
 
-# -- the steps, before the root changes ---------------------------------------------------------------
+# -- the steps, before the root changes -----------------------------------------------------------
 
 
-def _become_root(_: _State, __: plan.BecomeRoot) -> None:
+def _become_root(_: _State, __: steps.BecomeRoot) -> None:
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
 
 
-def _hide_process(_: _State, step: plan.HideProcess) -> None:
+def _hide_process(_: _State, step: steps.HideProcess) -> None:
     process.overwrite_arguments(step.title)
     prctl.set_name(step.title.decode())
     prctl.set_dumpable(0)
 
 
-def _new_session(_: _State, __: plan.NewSession) -> None:
+def _new_session(_: _State, __: steps.NewSession) -> None:
     os.setsid()
 
 
-def _new_keyring(_: _State, __: plan.NewKeyring) -> None:
+def _new_keyring(_: _State, __: steps.NewKeyring) -> None:
     try:
         process.join_session_keyring()
     except OSError as error:
@@ -170,7 +170,7 @@ def _new_keyring(_: _State, __: plan.NewKeyring) -> None:
             raise
 
 
-def _set_oom_score(state: _State, step: plan.SetOomScore) -> None:
+def _set_oom_score(state: _State, step: steps.SetOomScore) -> None:
     try:
         _write_file(b"/proc/self/oom_score_adj", b"%d" % step.value)
     except PermissionError:
@@ -178,17 +178,15 @@ def _set_oom_score(state: _State, step: plan.SetOomScore) -> None:
         status.write(state.status, status.Record(status.WARNING, state.index))
 
 
-def _unshare_cgroup(_: _State, __: plan.UnshareCgroup) -> None:
+def _unshare_cgroup(_: _State, __: steps.UnshareCgroup) -> None:
     process.unshare(process.CLONE_NEWCGROUP)
 
 
-def _set_propagation(_: _State, step: plan.SetPropagation) -> None:
-    mount.mount_setattr(
-        mount.AT_FDCWD, step.path, recursive=True, propagation=step.propagation
-    )
+def _set_propagation(_: _State, step: steps.SetPropagation) -> None:
+    mount.mount_setattr(mount.AT_FDCWD, step.path, recursive=True, propagation=step.propagation)
 
 
-def _enter_root(state: _State, step: plan.EnterRoot) -> None:
+def _enter_root(state: _State, step: steps.EnterRoot) -> None:
     target = os.open(step.source, _DESCEND | os.O_CLOEXEC)
     state.root = mount.open_tree(target, b"", recursive=True)
     mount.move_mount(state.root, target)
@@ -197,7 +195,7 @@ def _enter_root(state: _State, step: plan.EnterRoot) -> None:
     mount.mount_setattr(state.root, b"", recursive=True, propagation=mount.MS_PRIVATE)
 
 
-def _filesystem(state: _State, step: plan.Filesystem) -> None:
+def _filesystem(state: _State, step: steps.Filesystem) -> None:
     target = _directory(state, step.path)
     new = mount.new_filesystem(step.kind, step.source, step.options, step.attributes)
     _attach(new, target, step.path)
@@ -206,7 +204,7 @@ def _filesystem(state: _State, step: plan.Filesystem) -> None:
     os.close(new)
 
 
-def _bind(state: _State, step: plan.Bind) -> None:
+def _bind(state: _State, step: steps.Bind) -> None:
     tree = mount.open_tree(mount.AT_FDCWD, step.source, recursive=step.recursive)
     if step.wanted or step.cleared or step.propagation:
         mount.mount_setattr(
@@ -233,11 +231,11 @@ def _attach(new: int, target: int, path: bytes) -> None:
         os.close(target)
 
 
-def _make_directory(state: _State, step: plan.MakeDirectory) -> None:
+def _make_directory(state: _State, step: steps.MakeDirectory) -> None:
     os.close(_directory(state, step.path, step.mode))
 
 
-def _make_node(state: _State, step: plan.MakeNode) -> None:
+def _make_node(state: _State, step: steps.MakeNode) -> None:
     device = os.makedev(step.major, step.minor)
 
     def make(name: bytes, parent: int) -> None:
@@ -248,10 +246,8 @@ def _make_node(state: _State, step: plan.MakeNode) -> None:
     _replace(state, step.path, make)
 
 
-def _make_symlink(state: _State, step: plan.MakeSymlink) -> None:
-    _replace(
-        state, step.path, lambda name, parent: os.symlink(step.target, name, dir_fd=parent)
-    )
+def _make_symlink(state: _State, step: steps.MakeSymlink) -> None:
+    _replace(state, step.path, lambda name, parent: os.symlink(step.target, name, dir_fd=parent))
 
 
 def _replace(state: _State, path: bytes, make: Callable[[bytes, int], None]) -> None:
@@ -266,7 +262,7 @@ def _replace(state: _State, path: bytes, make: Callable[[bytes, int], None]) -> 
         os.close(parent)
 
 
-def _sysctl(state: _State, step: plan.Sysctl) -> None:
+def _sysctl(state: _State, step: steps.Sysctl) -> None:
     path = b"/proc/sys/" + step.name
     fd = mount.openat2(
         state.root, path, os.O_WRONLY, mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_SYMLINKS
@@ -280,7 +276,7 @@ def _sysctl(state: _State, step: plan.Sysctl) -> None:
         os.close(fd)
 
 
-def _mask_path(state: _State, step: plan.MaskPath) -> None:
+def _mask_path(state: _State, step: steps.MaskPath) -> None:
     try:
         target = _open(state, step.path)
     except (FileNotFoundError, NotADirectoryError):
@@ -305,7 +301,7 @@ def _mask_path(state: _State, step: plan.MaskPath) -> None:
         os.close(again)
 
 
-def _read_only_path(state: _State, step: plan.ReadOnlyPath) -> None:
+def _read_only_path(state: _State, step: steps.ReadOnlyPath) -> None:
     try:
         target = _open(state, step.path)
     except (FileNotFoundError, NotADirectoryError):
@@ -316,17 +312,17 @@ def _read_only_path(state: _State, step: plan.ReadOnlyPath) -> None:
     os.close(tree)
 
 
-def _set_attributes(state: _State, step: plan.SetAttributes) -> None:
+def _set_attributes(state: _State, step: steps.SetAttributes) -> None:
     target = _open(state, step.path)
     mount.mount_setattr(target, b"", recursive=False, wanted=step.wanted)
     os.close(target)
 
 
-def _read_only_root(state: _State, _: plan.ReadOnlyRoot) -> None:
+def _read_only_root(state: _State, _: steps.ReadOnlyRoot) -> None:
     mount.mount_setattr(state.root, b"", recursive=False, wanted=mount.MOUNT_ATTR_RDONLY)
 
 
-def _open_terminal(state: _State, _: plan.OpenTerminal) -> None:
+def _open_terminal(state: _State, _: steps.OpenTerminal) -> None:
     entering = state.root < 0  # a further process: the container's root is this one's already
     if entering:
         state.root = os.open(b"/", _DESCEND | os.O_CLOEXEC)
@@ -349,7 +345,7 @@ def _open_terminal(state: _State, _: plan.OpenTerminal) -> None:
     state.owns_terminal = True
 
 
-def _pivot_root(state: _State, _: plan.PivotRoot) -> None:
+def _pivot_root(state: _State, _: steps.PivotRoot) -> None:
     old = os.open(b"/", _DESCEND | os.O_CLOEXEC)
     os.fchdir(state.root)
     # pivot_root(2): with "." twice the old root lies on top of the new one and can be let go of.
@@ -361,27 +357,27 @@ def _pivot_root(state: _State, _: plan.PivotRoot) -> None:
     os.close(old)
 
 
-# -- the steps, behind the walls ------------------------------------------------------------------------
+# -- the steps, behind the walls ------------------------------------------------------------------
 
 
-def _set_hostname(_: _State, step: plan.SetHostname) -> None:
+def _set_hostname(_: _State, step: steps.SetHostname) -> None:
     process.sethostname(step.name)
 
 
-def _set_domainname(_: _State, step: plan.SetDomainname) -> None:
+def _set_domainname(_: _State, step: steps.SetDomainname) -> None:
     process.setdomainname(step.name)
 
 
-def _set_rlimit(state: _State, step: plan.SetRlimit) -> None:
+def _set_rlimit(state: _State, step: steps.SetRlimit) -> None:
     if not rlimits.lower(step.number, step.soft, step.hard):
         status.write(state.status, status.Record(status.WARNING, state.index))
 
 
-def _set_umask(_: _State, step: plan.SetUmask) -> None:
+def _set_umask(_: _State, step: steps.SetUmask) -> None:
     os.umask(step.mask)
 
 
-def _drop_bounding(_: _State, step: plan.DropBounding) -> None:
+def _drop_bounding(_: _State, step: steps.DropBounding) -> None:
     number = 0
     while True:
         try:
@@ -393,7 +389,7 @@ def _drop_bounding(_: _State, step: plan.DropBounding) -> None:
         number += 1
 
 
-def _set_user(state: _State, step: plan.SetUser) -> None:
+def _set_user(state: _State, step: steps.SetUser) -> None:
     if step.uid != 0:
         _give_standard_descriptors(state, step.uid)
     prctl.set_keepcaps(True)
@@ -416,7 +412,7 @@ def _give_standard_descriptors(state: _State, uid: int) -> None:
             continue  # closed, or on a filesystem without owners: the user has what there is
 
 
-def _set_capabilities(_: _State, step: plan.SetCapabilities) -> None:
+def _set_capabilities(_: _State, step: steps.SetCapabilities) -> None:
     held = process.capget()[1]
     permitted = step.permitted & held
     inheritable = step.inheritable & held
@@ -429,34 +425,36 @@ def _set_capabilities(_: _State, step: plan.SetCapabilities) -> None:
             process.prctl(process.PR_CAP_AMBIENT, process.PR_CAP_AMBIENT_RAISE, number)
 
 
-def _set_no_new_privileges(_: _State, __: plan.SetNoNewPrivileges) -> None:
+def _set_no_new_privileges(_: _State, __: steps.SetNoNewPrivileges) -> None:
     prctl.set_no_new_privs(1)
 
 
-def _load_seccomp(_: _State, step: plan.LoadSeccomp) -> None:
+def _load_seccomp(_: _State, step: steps.LoadSeccomp) -> None:
     process.load_seccomp(step.program)
 
 
-def _chdir(_: _State, step: plan.Chdir) -> None:
+def _chdir(_: _State, step: steps.Chdir) -> None:
     os.chdir(step.path)
     # getcwd(3): a directory that no path from the root leads to is not this container's.
     if not os.getcwdb().startswith(b"/"):
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), step.path)
 
 
-def _set_parent_death_signal(state: _State, step: plan.SetParentDeathSignal) -> None:
+def _set_parent_death_signal(state: _State, step: steps.SetParentDeathSignal) -> None:
     prctl.set_pdeathsig(step.signal)
     # A supervisor that died before the call sends nothing; then this write fails.
     status.write(state.status, status.Record(status.READY))
 
 
-def _close_descriptors(state: _State, step: plan.CloseDescriptors) -> None:
+def _close_descriptors(state: _State, step: steps.CloseDescriptors) -> None:
     process.close_all_but((*step.keep, state.status))
 
 
-def _exec(_: _State, step: plan.Exec) -> None:
+def _exec(_: _State, step: steps.Exec) -> None:
     environment = dict(
-        (name, value) for name, equals, value in (each.partition(b"=") for each in step.env) if equals
+        (name, value)
+        for name, equals, value in (each.partition(b"=") for each in step.env)
+        if equals
     )
     file = step.args[0]
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -473,10 +471,10 @@ def _exec(_: _State, step: plan.Exec) -> None:
     raise denied or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), file)
 
 
-# -- the little init --------------------------------------------------------------------------------------
+# -- the little init ------------------------------------------------------------------------------
 
 
-def _become_init(state: _State, _: plan.BecomeInit) -> None:
+def _become_init(state: _State, _: steps.BecomeInit) -> None:
     """Return in a child; in this process reap and pass signals on until that child has ended."""
     every = signal.valid_signals()
     signal.pthread_sigmask(signal.SIG_BLOCK, every)
@@ -520,40 +518,40 @@ def _reap(child: int, every: set[signal.Signals]) -> int:
 
 
 _VERBS: Final[dict[type, Callable[[_State, Any], None]]] = {
-    plan.BecomeRoot: _become_root,
-    plan.HideProcess: _hide_process,
-    plan.NewSession: _new_session,
-    plan.NewKeyring: _new_keyring,
-    plan.SetOomScore: _set_oom_score,
-    plan.UnshareCgroup: _unshare_cgroup,
-    plan.SetPropagation: _set_propagation,
-    plan.EnterRoot: _enter_root,
-    plan.Filesystem: _filesystem,
-    plan.Bind: _bind,
-    plan.MakeDirectory: _make_directory,
-    plan.MakeNode: _make_node,
-    plan.MakeSymlink: _make_symlink,
-    plan.Sysctl: _sysctl,
-    plan.MaskPath: _mask_path,
-    plan.ReadOnlyPath: _read_only_path,
-    plan.SetAttributes: _set_attributes,
-    plan.ReadOnlyRoot: _read_only_root,
-    plan.OpenTerminal: _open_terminal,
-    plan.PivotRoot: _pivot_root,
-    plan.SetHostname: _set_hostname,
-    plan.SetDomainname: _set_domainname,
-    plan.SetRlimit: _set_rlimit,
-    plan.SetUmask: _set_umask,
-    plan.DropBounding: _drop_bounding,
-    plan.SetUser: _set_user,
-    plan.SetCapabilities: _set_capabilities,
-    plan.SetNoNewPrivileges: _set_no_new_privileges,
-    plan.LoadSeccomp: _load_seccomp,
-    plan.Chdir: _chdir,
-    plan.BecomeInit: _become_init,
-    plan.SetParentDeathSignal: _set_parent_death_signal,
-    plan.CloseDescriptors: _close_descriptors,
-    plan.Exec: _exec,
+    steps.BecomeRoot: _become_root,
+    steps.HideProcess: _hide_process,
+    steps.NewSession: _new_session,
+    steps.NewKeyring: _new_keyring,
+    steps.SetOomScore: _set_oom_score,
+    steps.UnshareCgroup: _unshare_cgroup,
+    steps.SetPropagation: _set_propagation,
+    steps.EnterRoot: _enter_root,
+    steps.Filesystem: _filesystem,
+    steps.Bind: _bind,
+    steps.MakeDirectory: _make_directory,
+    steps.MakeNode: _make_node,
+    steps.MakeSymlink: _make_symlink,
+    steps.Sysctl: _sysctl,
+    steps.MaskPath: _mask_path,
+    steps.ReadOnlyPath: _read_only_path,
+    steps.SetAttributes: _set_attributes,
+    steps.ReadOnlyRoot: _read_only_root,
+    steps.OpenTerminal: _open_terminal,
+    steps.PivotRoot: _pivot_root,
+    steps.SetHostname: _set_hostname,
+    steps.SetDomainname: _set_domainname,
+    steps.SetRlimit: _set_rlimit,
+    steps.SetUmask: _set_umask,
+    steps.DropBounding: _drop_bounding,
+    steps.SetUser: _set_user,
+    steps.SetCapabilities: _set_capabilities,
+    steps.SetNoNewPrivileges: _set_no_new_privileges,
+    steps.LoadSeccomp: _load_seccomp,
+    steps.Chdir: _chdir,
+    steps.BecomeInit: _become_init,
+    steps.SetParentDeathSignal: _set_parent_death_signal,
+    steps.CloseDescriptors: _close_descriptors,
+    steps.Exec: _exec,
 }
 
 

@@ -29,8 +29,10 @@ class LaunchError(Exception):
 
     def __str__(self) -> str:
         thing = shown(self.thing)
-        return f"cannot {self.what} {thing}: {self.reason}" if thing else (
-            f"cannot {self.what}: {self.reason}"
+        return (
+            f"cannot {self.what} {thing}: {self.reason}"
+            if thing
+            else (f"cannot {self.what}: {self.reason}")
         )
 
 

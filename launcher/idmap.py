@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from launcher.errors import LaunchError
 from launcher.spec import IdMapping
@@ -30,9 +30,7 @@ def of_caller() -> IdMaps:
     Without subids, or without newuidmap(1), only uid 0 and gid 0 exist inside.
     """
     uid, gid = os.geteuid(), os.getegid()
-    uids, gids = (
-        tuple(_granted(path, uid)) for path in (b"/etc/subuid", b"/etc/subgid")
-    )
+    uids, gids = (tuple(_granted(path, uid)) for path in (b"/etc/subuid", b"/etc/subgid"))
     if not (uids and gids and _program("newuidmap") and _program("newgidmap")):
         uids = gids = ()
     return IdMaps(_after(IdMapping(0, uid, 1), uids), _after(IdMapping(0, gid, 1), gids))

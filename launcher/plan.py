@@ -2,8 +2,7 @@
 """A container's description as the ordered steps that make it: pure data, no system call.
 
 `make` turns a `ContainerSpec` into steps; `launcher.child` takes them, one after the other, in the
-new namespaces, and the last one is `Exec`. A step's fields are all there is to it, so a plan can
-be compared, printed (`describe`) and tested without privileges.
+new namespaces, and the last one is `Exec`.
 
 The order is part of the meaning:
 
@@ -20,317 +19,15 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from launcher import steps
 from launcher.errors import SpecError
 from launcher.isolation import capabilities, rlimits, rootfs
 from launcher.spec import ContainerSpec, Device, Mount, Process
 from launcher.sys import mount as kernel
 
-__all__ = [
-    "BecomeInit",
-    "BecomeRoot",
-    "Bind",
-    "Chdir",
-    "CloseDescriptors",
-    "DropBounding",
-    "EnterRoot",
-    "Exec",
-    "Filesystem",
-    "HideProcess",
-    "Hierarchy",
-    "Host",
-    "LoadSeccomp",
-    "MakeDirectory",
-    "MakeNode",
-    "MakeSymlink",
-    "MaskPath",
-    "NewKeyring",
-    "NewSession",
-    "OpenTerminal",
-    "PivotRoot",
-    "ReadOnlyPath",
-    "ReadOnlyRoot",
-    "SetAttributes",
-    "SetCapabilities",
-    "SetDomainname",
-    "SetHostname",
-    "SetNoNewPrivileges",
-    "SetOomScore",
-    "SetParentDeathSignal",
-    "SetPropagation",
-    "SetRlimit",
-    "SetUmask",
-    "SetUser",
-    "Step",
-    "Sysctl",
-    "UnshareCgroup",
-    "describe",
-    "enter",
-    "make",
-]
+__all__ = ["Hierarchy", "Host", "enter", "make"]
 
-# -- the steps ------------------------------------------------------------------------------------
-
-
-class BecomeRoot(NamedTuple):
-    """Take uid 0 and gid 0 of the new user namespace."""
-
-
-class HideProcess(NamedTuple):
-    """Make /proc/self closed to others, and show `title` in place of the launcher's arguments."""
-
-    title: bytes
-
-
-class NewSession(NamedTuple):
-    """Leave the launcher's session and terminal (setsid(2))."""
-
-
-class NewKeyring(NamedTuple):
-    """Leave the launcher's session keyring (keyctl(2))."""
-
-
-class SetOomScore(NamedTuple):
-    """Write /proc/self/oom_score_adj."""
-
-    value: int
-
-
-class UnshareCgroup(NamedTuple):
-    """Make the cgroup that the process is in by now the root it can see."""
-
-
-class SetPropagation(NamedTuple):
-    """Set how mounts of the whole tree at `path` spread; before PivotRoot only b"/" of the host."""
-
-    path: bytes
-    propagation: int
-
-
-class EnterRoot(NamedTuple):
-    """Mount the host's directory `source` on itself; all paths that follow are resolved in it."""
-
-    source: bytes
-
-
-class Filesystem(NamedTuple):
-    """Mount a new instance of a filesystem; the directory is made where it is missing."""
-
-    kind: bytes
-    source: bytes
-    path: bytes
-    attributes: int
-    options: tuple[tuple[bytes, bytes | None], ...]
-    propagation: int = 0
-
-
-class Bind(NamedTuple):
-    """Mount the host's `source` on `path`, which is made to match where it is missing."""
-
-    source: bytes
-    path: bytes
-    recursive: bool
-    wanted: int
-    cleared: int = 0
-    propagation: int = 0
-
-
-class MakeDirectory(NamedTuple):
-    """Make a directory and what is missing above it; one that is there stays as it is."""
-
-    path: bytes
-    mode: int = 0o755
-
-
-class MakeNode(NamedTuple):
-    """Make a device node or fifo; what is there already is replaced."""
-
-    path: bytes
-    mode: int
-    major: int
-    minor: int
-    uid: int
-    gid: int
-
-
-class MakeSymlink(NamedTuple):
-    """Make a symlink; what is there already is replaced."""
-
-    path: bytes
-    target: bytes
-
-
-class Sysctl(NamedTuple):
-    """Write a kernel setting of the container's namespaces; `name` with slashes."""
-
-    name: bytes
-    value: bytes
-
-
-class MaskPath(NamedTuple):
-    """Cover a file with /dev/null and a directory with an empty one; what is missing stays so."""
-
-    path: bytes
-
-
-class ReadOnlyPath(NamedTuple):
-    """Mount a path on itself, read-only; what is missing stays so."""
-
-    path: bytes
-
-
-class SetAttributes(NamedTuple):
-    """Add attributes to the mount at `path` once what lies below it has been made."""
-
-    path: bytes
-    wanted: int
-
-
-class ReadOnlyRoot(NamedTuple):
-    """Make the root filesystem read-only, but not what is mounted in it."""
-
-
-class OpenTerminal(NamedTuple):
-    """Make a terminal in the container's devpts, send its master out, and live on its slave."""
-
-
-class PivotRoot(NamedTuple):
-    """Make the rootfs the root of the mount namespace, and let go of the host's."""
-
-
-class SetHostname(NamedTuple):
-    name: bytes
-
-
-class SetDomainname(NamedTuple):
-    name: bytes
-
-
-class SetRlimit(NamedTuple):
-    """Set a resource limit, or what can be had of it."""
-
-    number: int
-    soft: int
-    hard: int
-
-
-class SetUmask(NamedTuple):
-    mask: int
-
-
-class DropBounding(NamedTuple):
-    """Drop every capability but `keep` from the bounding set, up to the kernel's last one."""
-
-    keep: int
-
-
-class SetUser(NamedTuple):
-    """Become a user, keeping the permitted capabilities; `groups` None leaves them as they are."""
-
-    uid: int
-    gid: int
-    groups: tuple[int, ...] | None
-
-
-class SetCapabilities(NamedTuple):
-    """Set the sets of the process, of those that it still holds."""
-
-    effective: int
-    permitted: int
-    inheritable: int
-    ambient: int
-
-
-class SetNoNewPrivileges(NamedTuple):
-    """No execve grants anything from here on (PR_SET_NO_NEW_PRIVS)."""
-
-
-class LoadSeccomp(NamedTuple):
-    """Filter system calls: classic BPF."""
-
-    program: bytes
-
-
-class Chdir(NamedTuple):
-    path: bytes
-
-
-class BecomeInit(NamedTuple):
-    """Stay as the process that reaps and passes signals on; a child takes the steps that follow."""
-
-
-class SetParentDeathSignal(NamedTuple):
-    """Be sent `signal` when the supervisor dies."""
-
-    signal: int
-
-
-class CloseDescriptors(NamedTuple):
-    """Close every descriptor but `keep` and the one that tells of a failed execve."""
-
-    keep: tuple[int, ...]
-
-
-class Exec(NamedTuple):
-    """Become the container's program, which is looked for in the PATH of `env`."""
-
-    args: tuple[bytes, ...]
-    env: tuple[bytes, ...]
-
-
-Step = (
-    BecomeRoot
-    | HideProcess
-    | NewSession
-    | NewKeyring
-    | SetOomScore
-    | UnshareCgroup
-    | SetPropagation
-    | EnterRoot
-    | Filesystem
-    | Bind
-    | MakeDirectory
-    | MakeNode
-    | MakeSymlink
-    | Sysctl
-    | MaskPath
-    | ReadOnlyPath
-    | SetAttributes
-    | ReadOnlyRoot
-    | OpenTerminal
-    | PivotRoot
-    | SetHostname
-    | SetDomainname
-    | SetRlimit
-    | SetUmask
-    | DropBounding
-    | SetUser
-    | SetCapabilities
-    | SetNoNewPrivileges
-    | LoadSeccomp
-    | Chdir
-    | BecomeInit
-    | SetParentDeathSignal
-    | CloseDescriptors
-    | Exec
-)
-
-
-def describe(steps: tuple[Step, ...]) -> str:
-    """A plan for people, one step a line."""
-    lines = []
-    for number, step in enumerate(steps, 1):
-        fields = ", ".join(f"{name}={_shown(value)}" for name, value in step._asdict().items())
-        lines.append(f"{number:3} {type(step).__name__}({fields})")
-    return "\n".join(lines)
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, bytes) and len(value) > 200:
-        return f"<{len(value)} bytes>"
-    return repr(value)
-
-
-# -- what the plan needs to know of the machine -----------------------------------------------------
+# -- what the plan needs to know of the machine ---------------------------------------------------
 
 
 class Hierarchy(NamedTuple):
@@ -353,7 +50,7 @@ class Host(NamedTuple):
     rootless: bool = False
 
 
-# -- options of mount(8) ----------------------------------------------------------------------------
+# -- options of mount(8) --------------------------------------------------------------------------
 
 _ATTRIBUTES: Final = {
     # name: (attributes set, attributes cleared)
@@ -408,93 +105,94 @@ def _parse_options(options: tuple[str, ...]) -> _Options:
     return _Options(wanted, cleared, propagation, tuple(data))
 
 
-# -- from spec to steps -----------------------------------------------------------------------------
+# -- from spec to steps ---------------------------------------------------------------------------
 
 # The settings that belong to a namespace (docker refuses the others too).
-_IPC_SYSCTLS: Final = frozenset(
-    f"kernel.{name}" for name in ("msgmax msgmnb msgmni sem shmall shmmax shmmni shm_rmid_forced").split()
-)
+_IPC: Final = "msgmax msgmnb msgmni sem shmall shmmax shmmni shm_rmid_forced"
+_IPC_SYSCTLS: Final = frozenset(f"kernel.{name}" for name in _IPC.split())
 _UTS_SYSCTLS: Final = frozenset({"kernel.domainname"})
 _SIGKILL: Final = 9
 _UMASK: Final = 0o022
 
 
-def make(spec: ContainerSpec, host: Host = Host()) -> tuple[Step, ...]:
+def make(spec: ContainerSpec, host: Host) -> tuple[steps.Step, ...]:
     """All the steps from a fresh clone to the container's program."""
     _check(spec)
-    steps: list[Step] = []
+    plan: list[steps.Step] = []
     new_user = spec.namespace("user")
     if new_user is not None:
-        steps.append(BecomeRoot())
-    steps.append(NewSession())
+        plan.append(steps.BecomeRoot())
+    plan.append(steps.NewSession())
     if spec.process.oom_score_adj is not None:
-        steps.append(SetOomScore(spec.process.oom_score_adj))
-    steps.append(HideProcess(b"lamina-init"))
-    steps.append(NewKeyring())
+        plan.append(steps.SetOomScore(spec.process.oom_score_adj))
+    plan.append(steps.HideProcess(b"lamina-init"))
+    plan.append(steps.NewKeyring())
     cgroup = spec.namespace("cgroup")
     if cgroup is not None and cgroup.path is None:
-        steps.append(UnshareCgroup())
+        plan.append(steps.UnshareCgroup())
 
-    steps += _root_steps(spec, host)
-    steps += [Sysctl(_sysctl_path(name), value.encode()) for name, value in spec.sysctl]
+    plan += _root_steps(spec, host)
+    plan += [steps.Sysctl(_sysctl_path(name), value.encode()) for name, value in spec.sysctl]
     # In one's own order: what is read-only may lie in what is masked, never the other way round.
-    steps += [ReadOnlyPath(path) for path in spec.readonly_paths]
-    steps += [MaskPath(path) for path in spec.masked_paths]
+    plan += [steps.ReadOnlyPath(path) for path in spec.readonly_paths]
+    plan += [steps.MaskPath(path) for path in spec.masked_paths]
     if spec.process.cwd != b"/":
-        steps.append(MakeDirectory(spec.process.cwd))
+        plan.append(steps.MakeDirectory(spec.process.cwd))
     if spec.root.readonly:
-        steps.append(ReadOnlyRoot())
+        plan.append(steps.ReadOnlyRoot())
     if spec.process.terminal:
-        steps.append(OpenTerminal())
-    steps.append(PivotRoot())
+        plan.append(steps.OpenTerminal())
+    plan.append(steps.PivotRoot())
     if spec.rootfs_propagation not in ("", "rprivate", "private"):
-        steps.append(SetPropagation(b"/", _PROPAGATION[spec.rootfs_propagation][0]))
+        plan.append(steps.SetPropagation(b"/", _PROPAGATION[spec.rootfs_propagation][0]))
     if spec.hostname:
-        steps.append(SetHostname(spec.hostname))
+        plan.append(steps.SetHostname(spec.hostname))
     if spec.domainname:
-        steps.append(SetDomainname(spec.domainname))
+        plan.append(steps.SetDomainname(spec.domainname))
     single_group = _setgroups_denied(spec)
-    steps += _process_steps(spec.process, spec.seccomp, groups_denied=single_group)
-    return tuple(steps)
+    plan += _process_steps(spec.process, spec.seccomp, groups_denied=single_group)
+    return tuple(plan)
 
 
 def enter(
     process: Process, seccomp: bytes | None = None, *, user_namespace: bool = False
-) -> tuple[Step, ...]:
+) -> tuple[steps.Step, ...]:
     """The steps of a further process in a container that runs already (`exec`).
 
     They are taken after its namespaces have been entered, which no step does.
     """
-    steps: list[Step] = []
+    plan: list[steps.Step] = []
     if user_namespace:
-        steps.append(BecomeRoot())
-    steps.append(NewSession())
+        plan.append(steps.BecomeRoot())
+    plan.append(steps.NewSession())
     if process.oom_score_adj is not None:
-        steps.append(SetOomScore(process.oom_score_adj))
-    steps.append(NewKeyring())
+        plan.append(steps.SetOomScore(process.oom_score_adj))
+    plan.append(steps.NewKeyring())
     if process.terminal:
-        steps.append(OpenTerminal())
-    steps += _process_steps(process, seccomp, groups_denied=False)
-    return tuple(steps)
+        plan.append(steps.OpenTerminal())
+    plan += _process_steps(process, seccomp, groups_denied=False)
+    return tuple(plan)
 
 
-def _process_steps(process: Process, seccomp: bytes | None, *, groups_denied: bool) -> list[Step]:
-    steps: list[Step] = []
+def _process_steps(
+    process: Process, seccomp: bytes | None, *, groups_denied: bool
+) -> list[steps.Step]:
+    plan: list[steps.Step] = []
     for limit in process.rlimits:
         if limit.type not in rlimits.NUMBERS:
             raise SpecError("set limit", limit.type, "there is none of that name")
-        steps.append(SetRlimit(rlimits.NUMBERS[limit.type], limit.soft, limit.hard))
+        plan.append(steps.SetRlimit(rlimits.NUMBERS[limit.type], limit.soft, limit.hard))
     rights = process.capabilities
     if seccomp is not None and not process.no_new_privileges:
-        steps.append(LoadSeccomp(seccomp))
-    steps.append(DropBounding(capabilities.mask(rights.bounding)))
+        plan.append(steps.LoadSeccomp(seccomp))
+    plan.append(steps.DropBounding(capabilities.mask(rights.bounding)))
     user = process.user
-    steps.append(SetUser(user.uid, user.gid, None if groups_denied else user.additional_gids))
-    steps.append(SetUmask(_UMASK if user.umask is None else user.umask))
+    plan.append(steps.SetUser(user.uid, user.gid, None if groups_denied else user.additional_gids))
+    plan.append(steps.SetUmask(_UMASK if user.umask is None else user.umask))
     # As the user, whose right it must be to stand there.
-    steps.append(Chdir(process.cwd))
-    steps.append(
-        SetCapabilities(
+    plan.append(steps.Chdir(process.cwd))
+    plan.append(
+        steps.SetCapabilities(
             capabilities.mask(rights.effective),
             capabilities.mask(rights.permitted),
             capabilities.mask(rights.inheritable),
@@ -502,15 +200,15 @@ def _process_steps(process: Process, seccomp: bytes | None, *, groups_denied: bo
         )
     )
     if process.no_new_privileges:
-        steps.append(SetNoNewPrivileges())
+        plan.append(steps.SetNoNewPrivileges())
         if seccomp is not None:
-            steps.append(LoadSeccomp(seccomp))
-    steps.append(SetParentDeathSignal(_SIGKILL))
+            plan.append(steps.LoadSeccomp(seccomp))
+    plan.append(steps.SetParentDeathSignal(_SIGKILL))
     if process.init:
-        steps.append(BecomeInit())
-    steps.append(CloseDescriptors((0, 1, 2)))
-    steps.append(Exec(process.args, process.env))
-    return steps
+        plan.append(steps.BecomeInit())
+    plan.append(steps.CloseDescriptors((0, 1, 2)))
+    plan.append(steps.Exec(process.args, process.env))
+    return plan
 
 
 def _setgroups_denied(spec: ContainerSpec) -> bool:
@@ -526,23 +224,23 @@ def _setgroups_denied(spec: ContainerSpec) -> bool:
     )
 
 
-def _root_steps(spec: ContainerSpec, host: Host) -> list[Step]:
+def _root_steps(spec: ContainerSpec, host: Host) -> list[steps.Step]:
     # Slave: what the host mounts later still arrives, nothing goes back.
     spread = kernel.MS_SLAVE if "slave" in spec.rootfs_propagation else kernel.MS_PRIVATE
     if "shared" in spec.rootfs_propagation:
         spread = kernel.MS_SHARED
-    steps: list[Step] = [SetPropagation(b"/", spread), EnterRoot(spec.root.path)]
-    read_only_later: list[Step] = []
+    plan: list[steps.Step] = [steps.SetPropagation(b"/", spread), steps.EnterRoot(spec.root.path)]
+    read_only_later: list[steps.Step] = []
     dev_is_own = False
     for mount in spec.mounts:
         if mount.type == "cgroup":
-            steps += _cgroup_steps(mount, host)
+            plan += _cgroup_steps(mount, host)
             continue
         options = _parse_options(mount.options)
         if mount.type == "bind" or "bind" in mount.options or "rbind" in mount.options:
             recursive = "rbind" in mount.options
-            steps.append(
-                Bind(
+            plan.append(
+                steps.Bind(
                     mount.source,
                     mount.destination,
                     recursive,
@@ -559,9 +257,9 @@ def _root_steps(spec: ContainerSpec, host: Host) -> list[Step]:
         if mount.type == "tmpfs" and attributes & kernel.MOUNT_ATTR_RDONLY:
             # Mount points in it are made by later steps.
             attributes &= ~kernel.MOUNT_ATTR_RDONLY
-            read_only_later.append(SetAttributes(mount.destination, kernel.MOUNT_ATTR_RDONLY))
-        steps.append(
-            Filesystem(
+            read_only_later.append(steps.SetAttributes(mount.destination, kernel.MOUNT_ATTR_RDONLY))
+        plan.append(
+            steps.Filesystem(
                 mount.type.encode(),
                 mount.source,
                 mount.destination,
@@ -572,21 +270,21 @@ def _root_steps(spec: ContainerSpec, host: Host) -> list[Step]:
         )
         dev_is_own = dev_is_own or mount.destination == b"/dev"
     if dev_is_own:
-        steps += [_device_step(device, host, spec) for device in spec.devices]
-        steps += [MakeSymlink(path, target) for path, target in rootfs.LINKS]
-    steps += read_only_later
-    return steps
+        plan += [_device_step(device, host, spec) for device in spec.devices]
+        plan += [steps.MakeSymlink(path, target) for path, target in rootfs.LINKS]
+    plan += read_only_later
+    return plan
 
 
-def _device_step(device: Device, host: Host, spec: ContainerSpec) -> Step:
+def _device_step(device: Device, host: Host, spec: ContainerSpec) -> steps.Step:
     kinds = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
     if device.type not in kinds:
         raise SpecError("make device", device.path, f"type {device.type} is none of c, b and p")
     if device.type != "p" and (host.rootless or spec.namespace("user") is not None):
         # mknod(2) of devices asks for CAP_MKNOD in the first user namespace.
         attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NOEXEC
-        return Bind(device.path, device.path, False, attributes)
-    return MakeNode(
+        return steps.Bind(device.path, device.path, False, attributes)
+    return steps.MakeNode(
         device.path,
         kinds[device.type] | device.file_mode,
         device.major,
@@ -596,7 +294,7 @@ def _device_step(device: Device, host: Host, spec: ContainerSpec) -> Step:
     )
 
 
-def _cgroup_steps(mount: Mount, host: Host) -> list[Step]:
+def _cgroup_steps(mount: Mount, host: Host) -> list[steps.Step]:
     options = _parse_options(mount.options)
     read_only = options.wanted & kernel.MOUNT_ATTR_RDONLY
     if not host.hierarchies:
@@ -604,10 +302,12 @@ def _cgroup_steps(mount: Mount, host: Host) -> list[Step]:
     first = host.hierarchies[0]
     if len(host.hierarchies) == 1 and not first.name:
         return [
-            Filesystem(first.kind, b"cgroup", mount.destination, options.wanted, first.options)
+            steps.Filesystem(
+                first.kind, b"cgroup", mount.destination, options.wanted, first.options
+            )
         ]
-    steps: list[Step] = [
-        Filesystem(
+    plan: list[steps.Step] = [
+        steps.Filesystem(
             b"tmpfs",
             b"tmpfs",
             mount.destination,
@@ -617,14 +317,16 @@ def _cgroup_steps(mount: Mount, host: Host) -> list[Step]:
     ]
     for each in host.hierarchies:
         path = mount.destination + b"/" + each.name
-        steps.append(Filesystem(each.kind, b"cgroup", path, options.wanted, each.options))
+        plan.append(steps.Filesystem(each.kind, b"cgroup", path, options.wanted, each.options))
         # Controllers mounted together are found under each one's name too.
         together = each.name.split(b",")
         if len(together) > 1:
-            steps += [MakeSymlink(mount.destination + b"/" + one, each.name) for one in together]
+            plan += [
+                steps.MakeSymlink(mount.destination + b"/" + one, each.name) for one in together
+            ]
     if read_only:
-        steps.append(SetAttributes(mount.destination, read_only))
-    return steps
+        plan.append(steps.SetAttributes(mount.destination, read_only))
+    return plan
 
 
 def _gid_mapped(spec: ContainerSpec, data: tuple[tuple[bytes, bytes | None], ...]) -> bool:

@@ -121,7 +121,7 @@ class Device(NamedTuple):
 
 
 class DeviceRule(NamedTuple):
-    """Whether devices may be used: `type` a, c or b; None stands for any number; of `access` rwm."""
+    """Whether devices may be used: `type` a, c or b; a number of None stands for any."""
 
     allow: bool
     type: str = "a"

@@ -17,15 +17,16 @@ The thread that calls `begin` must outlive the container: its end is taken for t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import warnings
 from types import TracebackType
 from typing import Final, NamedTuple, NoReturn, Protocol
 
-from launcher import child, idmap, plan, status
+from launcher import child, idmap, plan, status, steps
 from launcher.errors import LaunchError
-from launcher.isolation import namespaces
+from launcher.isolation import namespaces, rlimits
 from launcher.spec import ContainerSpec
 from launcher.sys import process
 
@@ -52,11 +53,11 @@ class Join(NamedTuple):
 class Launch(NamedTuple):
     """What `begin` needs: the plan, and what of it is the supervisor's part.
 
-    `stdio` become 0, 1 and 2. `terminal` is a unix socket over which `plan.OpenTerminal` sends the
+    `stdio` become 0, 1 and 2. `terminal` is a unix socket over which `steps.OpenTerminal` sends the
     terminal's master. All descriptors stay the caller's.
     """
 
-    steps: tuple[plan.Step, ...]
+    plan: tuple[steps.Step, ...]
     namespaces: int = 0
     joins: tuple[Join, ...] = ()
     id_maps: idmap.IdMaps | None = None
@@ -134,14 +135,14 @@ class Beginning:
     `go`. Leaving the `with` block without `go` kills the process and reaps it.
     """
 
-    __slots__ = ("_go", "_status", "_steps", "pid", "pidfd")
+    __slots__ = ("_go", "_plan", "_status", "pid", "pidfd")
 
     def __init__(
-        self, pid: int, pidfd: int, steps: tuple[plan.Step, ...], go: int, status_fd: int
+        self, pid: int, pidfd: int, plan: tuple[steps.Step, ...], go: int, status_fd: int
     ) -> None:
         self.pid = pid
         self.pidfd = pidfd
-        self._steps = steps
+        self._plan = plan
         self._go = go
         self._status = status_fd
 
@@ -168,9 +169,9 @@ class Beginning:
             os.write(self._go, b"g")
             while (record := status.read(self._status)) is not None:
                 if record.kind == status.WARNING:
-                    noticed.append(_warning(self._steps[record.index]))
+                    noticed.append(_warning(self._plan[record.index]))
                 elif record.kind == status.FAILED:
-                    raise _failure(self._steps[record.index], record)
+                    raise _failure(self._plan[record.index], record)
                 elif record.kind == status.READY:
                     ready = True
             if not ready:
@@ -185,10 +186,8 @@ class Beginning:
         return Started(self.pid, self.pidfd, tuple(noticed))
 
     def _give_up(self) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):  # ended already, and still to be reaped
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # it ended by itself; it is still to be reaped
         os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         os.close(self.pidfd)
         self._close()
@@ -206,7 +205,7 @@ def start(launch: Launch, cgroup: Attach | None = None) -> Started:
 
 
 def begin(launch: Launch, cgroup: Attach | None = None) -> Beginning:
-    """Make the process, in its namespaces, with its id maps, in its cgroup, and leave it waiting."""
+    """Make the process in its namespaces and its cgroup, with its id maps, and leave it waiting."""
     status_read, status_write = os.pipe()
     go_read, go_write = os.pipe()
     try:
@@ -231,7 +230,7 @@ def begin(launch: Launch, cgroup: Attach | None = None) -> Beginning:
         os.close(go_write)
         raise _clone_failure(record)
     beginning = Beginning(
-        record.number, os.pidfd_open(record.number), launch.steps, go_write, status_read
+        record.number, os.pidfd_open(record.number), launch.plan, go_write, status_read
     )
     try:
         if launch.id_maps is not None:
@@ -268,7 +267,7 @@ def _clone(launch: Launch, keep: tuple[int, ...], cgroup: int | None) -> NoRetur
             os.close(go)
             if cgroup is not None:
                 os.close(cgroup)
-            child.run(launch.steps, status_fd, launch.terminal)
+            child.run(launch.plan, status_fd, launch.terminal)
         status.write(status_fd, status.Record(status.PID, number=pid))
     except OSError as error:
         status.write(status_fd, status.Record(status.FAILED, stage, error.errno or 0))
@@ -296,7 +295,7 @@ def _place_standard_descriptors(stdio: tuple[int, int, int]) -> None:
 
 _FIXED: Final = frozenset({signal.SIGKILL, signal.SIGSTOP})
 
-# -- failure in words -----------------------------------------------------------------------------------
+# -- failure in words -----------------------------------------------------------------------------
 
 _STAGE_DESCRIPTORS: Final = 0
 _STAGE_JOIN: Final = 1
@@ -316,47 +315,47 @@ def _clone_failure(record: status.Record | None) -> LaunchError:
 
 # What each step does, as "cannot …" takes it; and the field that names its thing.
 _WORDS: Final[dict[type, tuple[str, str | None]]] = {
-    plan.BecomeRoot: ("become root of the user namespace", None),
-    plan.HideProcess: ("hide the launcher", None),
-    plan.NewSession: ("begin a session", None),
-    plan.NewKeyring: ("leave the session keyring", None),
-    plan.SetOomScore: ("set the OOM score to", "value"),
-    plan.UnshareCgroup: ("create the cgroup namespace", None),
-    plan.SetPropagation: ("set mount propagation of", "path"),
-    plan.EnterRoot: ("use root filesystem", "source"),
-    plan.Filesystem: ("mount on", "path"),
-    plan.Bind: ("bind", "source"),
-    plan.MakeDirectory: ("make directory", "path"),
-    plan.MakeNode: ("make device", "path"),
-    plan.MakeSymlink: ("make symlink", "path"),
-    plan.Sysctl: ("set sysctl", "name"),
-    plan.MaskPath: ("mask", "path"),
-    plan.ReadOnlyPath: ("make read-only", "path"),
-    plan.SetAttributes: ("change mount", "path"),
-    plan.ReadOnlyRoot: ("make the root filesystem read-only", None),
-    plan.OpenTerminal: ("open a terminal", None),
-    plan.PivotRoot: ("change the root directory", None),
-    plan.SetHostname: ("set host name", "name"),
-    plan.SetDomainname: ("set domain name", "name"),
-    plan.SetRlimit: ("set limit", "number"),
-    plan.SetUmask: ("set the umask", None),
-    plan.DropBounding: ("drop capabilities from the bounding set", None),
-    plan.SetUser: ("become user", "uid"),
-    plan.SetCapabilities: ("set capabilities", None),
-    plan.SetNoNewPrivileges: ("give up new privileges", None),
-    plan.LoadSeccomp: ("load the seccomp filter", None),
-    plan.Chdir: ("use working directory", "path"),
-    plan.BecomeInit: ("start the init process", None),
-    plan.SetParentDeathSignal: ("follow the supervisor", None),
-    plan.CloseDescriptors: ("close descriptors", None),
-    plan.Exec: ("execute", None),
+    steps.BecomeRoot: ("become root of the user namespace", None),
+    steps.HideProcess: ("hide the launcher", None),
+    steps.NewSession: ("begin a session", None),
+    steps.NewKeyring: ("leave the session keyring", None),
+    steps.SetOomScore: ("set the OOM score to", "value"),
+    steps.UnshareCgroup: ("create the cgroup namespace", None),
+    steps.SetPropagation: ("set mount propagation of", "path"),
+    steps.EnterRoot: ("use root filesystem", "source"),
+    steps.Filesystem: ("mount on", "path"),
+    steps.Bind: ("bind", "source"),
+    steps.MakeDirectory: ("make directory", "path"),
+    steps.MakeNode: ("make device", "path"),
+    steps.MakeSymlink: ("make symlink", "path"),
+    steps.Sysctl: ("set sysctl", "name"),
+    steps.MaskPath: ("mask", "path"),
+    steps.ReadOnlyPath: ("make read-only", "path"),
+    steps.SetAttributes: ("change mount", "path"),
+    steps.ReadOnlyRoot: ("make the root filesystem read-only", None),
+    steps.OpenTerminal: ("open a terminal", None),
+    steps.PivotRoot: ("change the root directory", None),
+    steps.SetHostname: ("set host name", "name"),
+    steps.SetDomainname: ("set domain name", "name"),
+    steps.SetRlimit: ("set limit", "number"),
+    steps.SetUmask: ("set the umask", None),
+    steps.DropBounding: ("drop capabilities from the bounding set", None),
+    steps.SetUser: ("become user", "uid"),
+    steps.SetCapabilities: ("set capabilities", None),
+    steps.SetNoNewPrivileges: ("give up new privileges", None),
+    steps.LoadSeccomp: ("load the seccomp filter", None),
+    steps.Chdir: ("use working directory", "path"),
+    steps.BecomeInit: ("start the init process", None),
+    steps.SetParentDeathSignal: ("follow the supervisor", None),
+    steps.CloseDescriptors: ("close descriptors", None),
+    steps.Exec: ("execute", None),
 }
 
 
-def _failure(step: plan.Step, record: status.Record) -> LaunchError:
+def _failure(step: steps.Step, record: status.Record) -> LaunchError:
     words, field = _WORDS[type(step)]
     reason = os.strerror(record.number) if record.number else os.fsdecode(record.path)
-    if isinstance(step, plan.Exec):
+    if isinstance(step, steps.Exec):
         file = step.args[0]
         missing = isinstance(OSError(record.number, ""), (FileNotFoundError, NotADirectoryError))
         if missing and b"/" not in file:
@@ -370,10 +369,10 @@ def _failure(step: plan.Step, record: status.Record) -> LaunchError:
     return LaunchError(words, thing, reason)
 
 
-def _warning(step: plan.Step) -> str:
-    if isinstance(step, plan.SetRlimit):
-        name = next(name for name, each in plan.rlimits.NUMBERS.items() if each == step.number)
+def _warning(step: steps.Step) -> str:
+    if isinstance(step, steps.SetRlimit):
+        name = next(name for name, each in rlimits.NUMBERS.items() if each == step.number)
         return f"{name} is lower than asked for: this machine does not allow to raise it"
-    if isinstance(step, plan.SetOomScore):
+    if isinstance(step, steps.SetOomScore):
         return "the OOM score is not as low as asked for: this machine does not allow to lower it"
     return f"{type(step).__name__} did less than asked for"

@@ -17,27 +17,22 @@ from launcher.sys import process
 __all__ = ["DEFAULT", "NAMES", "adjusted", "held", "last_capability", "mask", "names", "of_user"]
 
 # In the order of their numbers (linux/capability.h).
-NAMES: Final = tuple(
-    f"CAP_{name}"
-    for name in (
-        "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP"
-        " LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER"
-        " SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE"
-        " SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP"
-        " MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF"
-        " CHECKPOINT_RESTORE"
-    ).split()
-)
-_NUMBERS: Final = {name: number for number, name in enumerate(NAMES)}
-
+_NAMES: Final = """
+    CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE
+    NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO
+    SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME
+    SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG
+    WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE
+"""
 # What docker grants a container that asks for nothing.
-DEFAULT: Final = frozenset(
-    f"CAP_{name}"
-    for name in (
-        "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP"
-        " NET_BIND_SERVICE SYS_CHROOT KILL AUDIT_WRITE"
-    ).split()
-)
+_DEFAULT: Final = """
+    CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE
+    SYS_CHROOT KILL AUDIT_WRITE
+"""
+
+NAMES: Final = tuple(f"CAP_{name}" for name in _NAMES.split())
+DEFAULT: Final = frozenset(f"CAP_{name}" for name in _DEFAULT.split())
+_NUMBERS: Final = {name: number for number, name in enumerate(NAMES)}
 
 
 def adjusted(add: Iterable[str], drop: Iterable[str]) -> frozenset[str]:
@@ -66,7 +61,7 @@ def _full_name(name: str) -> str:
 
 
 def of_user(granted: frozenset[str], uid: int) -> Capabilities:
-    """The five sets that docker gives: an ordinary user may only regain them by set-user-ID files."""
+    """The five sets that docker gives: only root holds them at once."""
     held_now = granted if uid == 0 else frozenset[str]()
     return Capabilities(bounding=granted, effective=held_now, permitted=held_now)
 

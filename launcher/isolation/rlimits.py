@@ -14,7 +14,8 @@ __all__ = ["NUMBERS", "lower", "parse"]
 NUMBERS: Final = {
     name: number
     for name in dir(resource)
-    if name.startswith("RLIMIT_") and isinstance(number := getattr(resource, name), int)
+    if name.startswith("RLIMIT_")
+    and isinstance(number := getattr(resource, name), int)
     # OFILE is NOFILE's old name.
     and name != "RLIMIT_OFILE"
 }

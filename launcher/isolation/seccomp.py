@@ -164,7 +164,9 @@ def _add(
     # libseccomp takes one comparison for each argument in a rule: as runc, several on the same
     # argument become alternatives.
     indexes = [each[0] for each in comparisons]
-    groups = [comparisons] if len(set(indexes)) == len(indexes) else [(each,) for each in comparisons]
+    groups = (
+        [comparisons] if len(set(indexes)) == len(indexes) else [(each,) for each in comparisons]
+    )
     for group in groups:
         try:
             filter_.add_rule(action, number, tuple(library.Comparison(*each) for each in group))
