@@ -144,6 +144,10 @@ def _apply_one(name: bytes, value: bytes | None, choices: Choices) -> None:
             setattr(choices, field_name, setting)
     elif name in _SWITCHES:
         switched, meanings = _SWITCHES[name]
+        if (name, value) in _REFUSED_VALUES:
+            reason = _REFUSED_VALUES[name, value]
+            option = name + b"=" + (value or b"")
+            raise OptionError(f"option {_quoted(option)} is not supported: {reason}")
         if value not in meanings:
             known = ", ".join(shown(word) for word in meanings if word is not None)
             given = "is missing" if value is None else f"{_quoted(value)} is none of {known}"
@@ -367,6 +371,15 @@ _SWITCHES: Final[dict[bytes, tuple[str | None, _Meanings]]] = {
     b"xattr_permissions": (None, {b"0": None}),
     b"noxattrs": ("xattrs", {b"0": True, b"1": False}),
     b"fsync": ("volatile", {b"0": True, b"1": False}),
+}
+
+_REFUSED_VALUES: Final[dict[tuple[bytes, bytes | None], str]] = {
+    (b"redirect_dir", b"nofollow"): "a redirect on a layer is always followed",
+    (b"nfs_export", b"on"): "file handles of the union end with its mount",
+    (b"verity", b"on"): "fs-verity digests of lower files are not checked",
+    (b"verity", b"require"): "fs-verity digests of lower files are not checked",
+    (b"xattr_permissions", b"1"): "owner and mode are those of the layers' files",
+    (b"xattr_permissions", b"2"): "owner and mode are those of the layers' files",
 }
 
 _REFUSED: Final[dict[bytes, str]] = {

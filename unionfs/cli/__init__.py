@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Final
@@ -96,7 +95,7 @@ def _guarded(work: Callable[[], int], debug: bool) -> int:
         sys.stdout.flush()
     except UnionError as error:
         if debug:
-            traceback.print_exc()
+            _print_traceback()
         complain(error)
         return 2 if isinstance(error, UsageError) else 1
     except BrokenPipeError:  # the reader of our output has gone, as in `lamina diff | head`
@@ -106,8 +105,14 @@ def _guarded(work: Callable[[], int], debug: bool) -> int:
         return 130
     except Exception as error:  # the edge of the program
         if debug:
-            traceback.print_exc()
+            _print_traceback()
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         complain(UnionError("go on", "", f"{shown(what)} (--debug tells more)"))
         return 1
     return status
+
+
+def _print_traceback() -> None:
+    import traceback  # a mount that succeeds has no use for it
+
+    traceback.print_exc()

@@ -70,9 +70,9 @@ def _tell(known: Explanation, config: MountConfig) -> None:
     renamed = any(
         each.mark == "redirect" and each.path == known.path[1:] for each in known.decisions
     ) or all((each.layer, each.path) != known.origin for each in known.sightings)
-    reasons = (["renamed"] if renamed else []) + [f"{what} changed" for what in known.copied_up]
-    if reasons:
-        why = f": {', '.join(reasons)}"
+    changed = f"{', '.join(known.copied_up)} changed" if known.copied_up else ""
+    if renamed or changed:
+        why = ": " + " and ".join(filter(None, ("renamed" if renamed else "", changed)))
     elif known.type == "directory":
         why = " for a change inside it"
     else:

@@ -165,7 +165,7 @@ def _mountpoint(merged: bytes) -> bytes:
         mode = os.stat(merged).st_mode
     except OSError as error:
         reason = reason_of(error)
-        if error.errno == errno.ENOTCONN:
+        if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
             reason = f"the daemon of a mount there has died; run: lamina umount {shown(merged)}"
         raise UnionError("mount on", merged, reason) from error
     if not stat.S_ISDIR(mode):

@@ -11,7 +11,6 @@ import io
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TextIO
 
@@ -113,20 +112,26 @@ def _serve(
         status = 0
     except UnionError as error:
         if mounted or session.debug:
-            traceback.print_exc()
+            _print_traceback()
         if not mounted:
             thing = error.thing if isinstance(error.thing, bytes) else os.fsencode(error.thing)
             parts = (os.fsencode(error.what), thing, os.fsencode(error.reason))
             os.write(writer, b"\0".join(parts))
     except BaseException as error:
         # The daemon's edge: whatever it is, the log gets all of it and the parent one line.
-        traceback.print_exc()
+        _print_traceback()
         if not mounted:
             reason = f"{type(error).__name__}: {error}"
             parts = (b"mount", session.mountpoint, reason.encode(errors="surrogateescape"))
             os.write(writer, b"\0".join(part.replace(b"\0", b"") for part in parts))
     finally:
         os._exit(status)
+
+
+def _print_traceback() -> None:
+    import traceback  # a mount that succeeds has no use for it
+
+    traceback.print_exc()
 
 
 def _open_log(log: bytes | None) -> int | None:

@@ -70,7 +70,7 @@ def _disconnected(mountpoint: bytes) -> bool:
     try:
         os.stat(mountpoint)
     except OSError as error:
-        return error.errno == errno.ENOTCONN
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False
 
 
