@@ -45,6 +45,10 @@ class Watched(Union):
         self.asked["stat"] += 1
         return super().stat(node, file)
 
+    def readlink(self, node: Node) -> bytes:
+        self.asked["readlink"] += 1
+        return super().readlink(node)
+
     def open(self, node: Node, flags: int, caller: Caller | None = None) -> File:
         self.asked["open"] += 1
         return super().open(node, flags, caller)

@@ -167,6 +167,30 @@ def test_cached_pages_survive_a_copy_up(layers: Layers, serve: Serve) -> None:
     assert served.state()["read"] == before["read"]
 
 
+def test_cached_pages_survive_a_write(layers: Layers, serve: Serve) -> None:
+    data = os.urandom(1 << 20)
+    (layers.lower / "file").write_bytes(data)
+    served = serve()
+    with open(layers.merged / "file", "r+b") as stream:
+        assert stream.read() == data
+        before = served.state()
+        stream.seek(4096)
+        stream.write(b"changed")
+        stream.flush()
+        os.fstat(stream.fileno())
+        stream.seek(0)
+        assert stream.read() == data[:4096] + b"changed" + data[4103:]
+    assert served.state()["read"] == before["read"]
+
+
+def test_symlinks_are_read_once(layers: Layers, serve: Serve) -> None:
+    os.symlink("target", layers.lower / "link")
+    served = serve()
+    for _ in range(20):
+        assert os.readlink(layers.merged / "link") == "target"
+    assert served.state()["readlink"] == 1
+
+
 @pytest.mark.parametrize("name", ["broken", "buggy"])
 def test_one_bad_object_does_not_spoil_a_listing(layers: Layers, serve: Serve, name: str) -> None:
     for other in ("a", "broken", "z"):

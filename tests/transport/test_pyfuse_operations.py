@@ -223,20 +223,27 @@ def test_acl_of_a_stranger_drops_setgid(merged: Path, member: bool) -> None:
     assert stat.S_IMODE(os.stat(path).st_mode) == (0o2750 if member else 0o750)
 
 
-def test_umask_counts_beside_a_default_acl(merged: Path) -> None:
-    """pyfuse3's own difference: elsewhere the default ACL takes the umask's place (umask(2))."""
-    os.mkdir(merged / "d")
+def test_umask_and_default_acl(merged: Path) -> None:
+    """umask(2): the umask is not looked at where the directory has a default ACL."""
+    os.mkdir(merged / "plain")
+    os.mkdir(merged / "acl")
     default = acl(
         (1, 7, NOBODY_ELSE), (4, 7, NOBODY_ELSE), (16, 7, NOBODY_ELSE), (32, 5, NOBODY_ELSE)
     )
-    os.setxattr(merged / "d", "system.posix_acl_default", default)
+    os.setxattr(merged / "acl", "system.posix_acl_default", default)
 
     def make() -> None:
-        os.umask(0o022)
-        os.close(os.open(merged / "d/new", os.O_CREAT | os.O_WRONLY, 0o666))
+        os.umask(0o027)
+        for name in ("plain", "acl"):
+            os.close(os.open(merged / name / "file", os.O_CREAT | os.O_WRONLY, 0o666))
+            os.mkdir(merged / name / "dir", 0o777)
+            os.mkfifo(merged / name / "fifo", 0o666)
 
     in_child(make)
-    assert stat.S_IMODE(os.stat(merged / "d/new").st_mode) == 0o644
+    expected = {"plain": (0o640, 0o750, 0o640), "acl": (0o664, 0o775, 0o664)}
+    for name, numbers in expected.items():
+        for made, mode in zip(("file", "dir", "fifo"), numbers, strict=True):
+            assert stat.S_IMODE(os.stat(merged / name / made).st_mode) == mode
 
 
 @pytest.mark.parametrize("change", ["write", "truncate", "O_TRUNC", "chown"])

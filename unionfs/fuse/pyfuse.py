@@ -23,6 +23,7 @@ from unionfs.config import SessionConfig
 from unionfs.errors import UnionError
 from unionfs.fuse import mounting
 from unionfs.fuse.pyfuse_handlers import Handlers
+from unionfs.fuse.pyfuse_introduction import Introduction
 from unionfs.union import Union
 
 __all__ = ["serve"]
@@ -44,13 +45,15 @@ def serve(union: Union, session: SessionConfig, ready: Callable[[], None]) -> No
     handlers = Handlers(union)
     start = _Start(ready)
     mount = mounting.mount(session)
+    introduction = Introduction(mount.fd)
     try:
-        _attach(handlers, mount, debug=session.debug)
+        _attach(handlers, introduction, debug=session.debug)
         try:
-            trio.run(_serve, handlers, mount, start)
+            trio.run(_serve, introduction, mount, start)
         finally:
             pyfuse3.close(unmount=False)
     finally:
+        introduction.close()
         handlers.close()
         # The session's descriptor is closed by now: nobody waits for an answer any more, and
         # detaching cannot come to wait for this thread.
@@ -73,31 +76,30 @@ class _Start:
         self.failure: OSError | str | None = "the session ended before it was ready"
 
 
-def _attach(handlers: Handlers, mount: mounting.Mount, *, debug: bool) -> None:
-    """Give the session's descriptor to libfuse, which takes /dev/fd/N for a mount already made.
-
-    From then on it belongs to libfuse, and is closed by `pyfuse3.close`.
-    """
-    # pyfuse3 reads after it has waited, and takes "nothing there" (EAGAIN) for the session's end.
-    os.set_blocking(mount.fd, True)
+def _attach(handlers: Handlers, introduction: Introduction, *, debug: bool) -> None:
+    """Let libfuse take /dev/fd/N for a mount already made; `pyfuse3.close` will close it."""
     try:
-        pyfuse3.init(handlers, f"/dev/fd/{mount.fd}", {"debug"} if debug else set())
+        pyfuse3.init(handlers, f"/dev/fd/{introduction.number}", {"debug"} if debug else set())
     except RuntimeError as error:
-        os.close(mount.fd)
-        raise UnionError("mount", mount.mountpoint, f"libfuse: {error}") from error
+        os.close(introduction.number)
+        raise UnionError("start", "libfuse", str(error)) from error
 
 
-async def _serve(handlers: Handlers, mount: mounting.Mount, start: _Start) -> None:
+async def _serve(introduction: Introduction, mount: mounting.Mount, start: _Start) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(_end_on_signal, mount, nursery.cancel_scope)
-        nursery.start_soon(_announce, handlers, mount, start)
-        await pyfuse3.main(min_tasks=1, max_tasks=MAX_TASKS)
+        try:
+            await introduction.make()
+        except OSError as error:
+            start.failure = error
+        else:
+            nursery.start_soon(_announce, mount, start)
+            await pyfuse3.main(min_tasks=1, max_tasks=MAX_TASKS)
         nursery.cancel_scope.cancel()
 
 
-async def _announce(handlers: Handlers, mount: mounting.Mount, start: _Start) -> None:
+async def _announce(mount: mounting.Mount, start: _Start) -> None:
     """Say that the mount is ready when a first request has been answered."""
-    await handlers.started.wait()
     try:
         await trio.to_thread.run_sync(os.stat, mount.mountpoint, abandon_on_cancel=True)
     except OSError as error:

@@ -116,7 +116,6 @@ def waiting(verb: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, 
 class Handlers(pyfuse3.Operations):
     """The operations of one mounted union.
 
-    started    -- set when the kernel has negotiated the session
     files      -- open files by handle
     opened     -- open directories by handle
     listings   -- what has been read of them, by handle
@@ -136,7 +135,6 @@ class Handlers(pyfuse3.Operations):
     def __init__(self, union: Union) -> None:
         super().__init__()
         self.enable_acl = union.config.acl and union.config.xattrs
-        self.started = trio.Event()
         self.files: dict[int, File] = {}
         self.opened: dict[int, Node] = {}
         self.listings: dict[int, Listing] = {}
@@ -149,9 +147,6 @@ class Handlers(pyfuse3.Operations):
         self._xattrs = union.config.xattrs
         self._volatile = union.config.volatile
         self._metacopy = union.config.metacopy
-
-    def init(self) -> None:
-        self.started.set()
 
     def close(self) -> None:
         """Give up what the kernel held: after the session it sends neither release nor forget."""
@@ -186,10 +181,6 @@ class Handlers(pyfuse3.Operations):
     @inline
     def readlink(self, inode: int, ctx: RequestContext) -> bytes:
         return self._union.readlink(self._nodes[inode])
-
-    # The kernel applies the umask before it sends a mode: libfuse asks for that (it does not set
-    # FUSE_DONT_MASK) and pyfuse3 cannot change it. So the umask counts even where the directory has
-    # a default ACL, which on ext4 takes its place (umask(2)).
 
     @inline
     def mknod(
@@ -490,7 +481,7 @@ class Handlers(pyfuse3.Operations):
 
 
 def _caller(ctx: RequestContext) -> Caller:
-    return Caller(ctx.uid, ctx.gid, 0, (), ctx.pid)
+    return Caller(ctx.uid, ctx.gid, ctx.umask, (), ctx.pid)
 
 
 def _groups(ctx: RequestContext) -> set[int]:
