@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 
-ALL_TRANSPORTS = ("pyfuse3",)
+ALL_TRANSPORTS = ("pyfuse3", "device")
 
 
 def transports() -> tuple[str, ...]:

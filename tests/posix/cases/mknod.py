@@ -161,8 +161,8 @@ def fifo_without_reader() -> Steps:
 def fifo_between_processes() -> Steps:
     """A FIFO joins two processes that know only its name, or two of its names."""
     fifo("p")
-    os.link("p", "q")
     yield
+    os.link("p", "q")
 
     def write() -> None:
         Path("q").write_bytes(b"through the pipe")
