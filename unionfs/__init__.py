@@ -124,16 +124,18 @@ _ROOMS = {
 }
 
 
-def __getattr__(name: str) -> object:
-    room = _ROOMS.get(name)
-    if room is None:
-        raise AttributeError(f"module 'unionfs' has no attribute '{name}'")
-    from importlib import import_module
+if not TYPE_CHECKING:  # a checker sees the names above, and no others
 
-    module, _, attribute = room.partition(":")
-    value: object = getattr(import_module(f"unionfs.{module}"), attribute or name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        room = _ROOMS.get(name)
+        if room is None:
+            raise AttributeError(f"module 'unionfs' has no attribute '{name}'")
+        from importlib import import_module
+
+        module, _, attribute = room.partition(":")
+        value: object = getattr(import_module(f"unionfs.{module}"), attribute or name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

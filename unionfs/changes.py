@@ -336,7 +336,7 @@ class _Comparison:
         """Without lower layers: a directory was there before if anything in it was."""
         for (kind, path), change in list(self._changes.items()):
             above = path.rpartition(b"/")[0]
-            stayed = kind == "R" and change.source is not None and change.source.startswith(above + b"/")
+            stayed = kind == "R" and (change.source or b"").startswith(above + b"/")
             if kind in "CD" or stayed:
                 while above and self._changes.pop(("A", above), None) is not None:
                     above = above.rpartition(b"/")[0]

@@ -163,6 +163,7 @@ def _mountpoint(merged: bytes) -> bytes:
     """The resolved mount point, if it is a directory that answers."""
     try:
         mode = os.stat(merged).st_mode
+        os.statvfs(merged)  # attributes may be cached: only this asks the daemon of a mount there
     except OSError as error:
         reason = reason_of(error)
         if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
