@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ from bench.peers import PLAIN, Peer
 from bench.processes import CommandFailed, TookTooLong
 from bench.progress import Progress
 from bench.results import Results, Row
-from bench.session import CannotMount, NotApplicable, Session, session
+from bench.session import PREFIX, CannotMount, NotApplicable, Session, session
 from bench.sizes import Sizes
 from bench.workloads.scenario import Scenario, Step
 
@@ -38,6 +39,7 @@ COLD_DISC = (
     "a fresh mount for each peer, scenario and round, after the kernel's caches were emptied "
     "(drop_caches 3): the disc is in it"
 )
+MERGED = re.compile(rf"{PREFIX}\w+/merged/")
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 
 
@@ -172,7 +174,8 @@ class Run:
             for place in places:
                 for scenario in self.plan.scenarios:
                     if sizes.everything_everywhere or scenario.on_disc or place.number == 0:
-                        self._scenario(place, scenario, client, number)
+                        for _ in range(scenario.repeats):
+                            self._scenario(place, scenario, client, number)
             self.finished_at = self.progress.elapsed
             round_seconds = self.finished_at - start
             self.results.rounds = number + 1
@@ -291,8 +294,8 @@ class Run:
 
     @staticmethod
     def _plainly(reason: str, place: _Place) -> str:
-        """Without the temporary directory's name, which says nothing to the reader."""
-        return reason.replace(os.fspath(place.ground.root) + "/", "")
+        """Without the temporary directories' names, which say nothing to the reader."""
+        return MERGED.sub("", reason.replace(os.fspath(place.ground.root) + "/", ""))
 
 
 def _now() -> str:

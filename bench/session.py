@@ -22,6 +22,8 @@ from bench.client import Client
 from bench.layers import Layout, Stack
 from bench.peers import Peer
 
+PREFIX = "s"
+"""of the directory of a session; short, as it goes into mount options"""
 MOUNT_SECONDS = 60
 UNMOUNT_SECONDS = 20
 
@@ -83,7 +85,7 @@ def session(
     peer: Peer, layout: Layout, base: Path, place: Path, client: Client, step_seconds: float
 ) -> Iterator[Session]:
     """Mount `peer` over the layers in `base`, with an upper below `place`; raises CannotMount."""
-    home = Path(tempfile.mkdtemp(prefix="s", dir=place))
+    home = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
     try:
         stack = Stack(base, layout.lower, home / "upper", home / "work", home / "merged")
         for directory in (stack.upper, stack.work, stack.merged):

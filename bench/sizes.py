@@ -20,6 +20,8 @@ class Sizes:
     budget: float
     everything_everywhere: bool
     """all work on all filesystems; else all on the first, on others what the disc is part of"""
+    micro_repeats: int
+    """how often a round does the short scenarios, each time on new mounts"""
     step_seconds: float
     """after which a step is given up and its peer's session with it"""
 
@@ -66,6 +68,7 @@ SMOKE = Sizes(
     rounds_max=1,
     budget=30,
     everything_everywhere=True,
+    micro_repeats=1,
     step_seconds=30,
     dirs=2,
     files=5,
@@ -94,10 +97,11 @@ SMOKE = Sizes(
 )
 QUICK = Sizes(
     name="quick",
-    rounds_min=3,
+    rounds_min=2,
     rounds_max=9,
     budget=225,
     everything_everywhere=False,
+    micro_repeats=3,
     step_seconds=60,
     dirs=10,
     files=50,
@@ -108,7 +112,7 @@ QUICK = Sizes(
     fio=False,
     small_files=100,
     large_bytes=64 * MIB,
-    sparse_bytes=4 * GIB,
+    sparse_bytes=1 * GIB,
     sparse_data=1 * MIB,
     layers=(1, 10, 100),
     layered_dirs=10,
@@ -116,7 +120,7 @@ QUICK = Sizes(
     listings=(10, 1000, 10_000),
     clients=(1, 2, 4),
     nodes=10_000,
-    idle_seconds=1,
+    idle_seconds=0.5,
     source_files=600,
     python_files=40,
     c_units=8,
@@ -130,6 +134,7 @@ FULL = Sizes(
     rounds_max=7,
     budget=4 * 3600,
     everything_everywhere=True,
+    micro_repeats=1,
     step_seconds=600,
     dirs=20,
     files=100,

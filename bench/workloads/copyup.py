@@ -73,7 +73,8 @@ def scenarios(sizes: Sizes) -> list[Scenario]:
         "append", "small", dirs=1, files=sizes.small_files,
     )  # fmt: skip
     return [
-        Scenario(name="copy-up: small", build=_build_small, steps=(small,), on_disc=True),
+        Scenario(name="copy-up: small", build=_build_small, steps=(small,), on_disc=True,
+                 repeats=sizes.micro_repeats),
         Scenario(
             name="copy-up: large",
             build=_build_large,
@@ -97,6 +98,5 @@ def scenarios(sizes: Sizes) -> list[Scenario]:
                     "append", "sparse",
                 ),
             ),
-            on_disc=True,
         ),
     ]  # fmt: skip

@@ -92,7 +92,9 @@ def scenarios(sizes: Sizes) -> list[Scenario]:
         _per_place(Row(GROUP, "write+fsync", "µs", "4 KiB, then fsync"),
                    "fsync", "new", size, sizes.fsync_ops),
     )  # fmt: skip
-    found = [Scenario(name="data", build=_build, steps=steps, on_disc=True)]
+    found = [
+        Scenario(name="data", build=_build, steps=steps, on_disc=True, repeats=sizes.micro_repeats)
+    ]
     if sizes.fio:
         jobs = tuple(
             _fio(Row("fio", f"{engine} {mode}", "µs", f"{spoken(block)} at a time, reads first"),

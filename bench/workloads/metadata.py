@@ -62,6 +62,6 @@ def scenarios(sizes: Sizes) -> list[Scenario]:
         per_operation(_row("unlink of a lower file", "whiteout"), "unlink", "unlinked", **tree),
     )  # fmt: skip
     return [
-        Scenario(name="metadata: read", build=_build, steps=reading),
-        Scenario(name="metadata: write", build=_build, steps=writing),
+        Scenario(name="metadata: read", build=_build, steps=reading, repeats=sizes.micro_repeats),
+        Scenario(name="metadata: write", build=_build, steps=writing, repeats=sizes.micro_repeats),
     ]

@@ -29,7 +29,8 @@ class Scenario:
     """`build` fills a directory of its own on the ground. `on_disc` says that the work is done on
     every filesystem even in a quick run, because the disc is in it. `needs` are programs, `modules`
     those of this Python, without which it is left out. `rehearse`: done once on a plain directory
-    before the first round, so that no peer pays for programs being read from the disc."""
+    before the first round, so that no peer pays for programs being read from the disc. `repeats`:
+    a round does it so many times, each on new mounts."""
 
     name: str
     build: Callable[[Path, Sizes], Layout]
@@ -38,6 +39,7 @@ class Scenario:
     needs: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     rehearse: bool = False
+    repeats: int = 1
 
     def missing(self) -> str:
         """What it needs and the machine lacks; empty if it can be done."""
