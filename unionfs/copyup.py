@@ -22,7 +22,9 @@ from unionfs.node import Directory, Links, Node
 from unionfs.stack import Stack
 from unionfs.sys import calls
 
-_CHUNK: Final = 1 << 26
+_CHUNK: Final = 1 << 24
+# From this much on the disc begins to write while the copy goes on: an fsync ends it (bytes).
+_EARLY: Final = 1 << 23
 # Less than this is copied where it is asked for; more is a job for `CopyUp` (bytes).
 INLINE: Final = 1 << 20
 _ACLS: Final = (names.ACL_ACCESS, names.ACL_DEFAULT)
@@ -449,6 +451,8 @@ def _copy_extent(source: int, target: int, start: int, end: int) -> None:
             )
             if step == 0:
                 break
+            if step >= _EARLY:
+                calls.start_writeback(target, position, step)
             position += step
     except OSError as error:
         if error.errno not in (

@@ -50,6 +50,7 @@ MOUNT_ATTR_NODEV: Final = 0x04
 MOUNT_ATTR_NOATIME: Final = 0x10
 _MOUNT_ATTR_ATIME: Final = 0x70
 
+_RANGE_WRITE: Final = 2
 _FICLONE: Final = 0x40049409
 _FS_IOC_GETFSUUID: Final = 0x80111500
 _EXT4_IOC_GETFSUUID: Final = 0x8008662C
@@ -228,6 +229,14 @@ def setfsids(uid: int, gid: int) -> None:
     """
     _libc.setfsgid(ctypes.c_uint(gid))
     _libc.setfsuid(ctypes.c_uint(uid))
+
+
+def start_writeback(fd: int, offset: int, length: int) -> None:
+    """Have the kernel begin to write a range to the disc, without waiting (sync_file_range(2)).
+
+    Only a hint: what it cannot do is left to the fsync(2) that has to follow.
+    """
+    _libc.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(length), _RANGE_WRITE)
 
 
 def syncfs(fd: int) -> None:
