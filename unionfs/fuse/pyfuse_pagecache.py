@@ -69,7 +69,7 @@ class PageCache:
 
 
 def _magic(fd: int) -> int:
-    """f_type of statfs(2), which ``os.fstatvfs`` leaves out; 0 where the filesystem does not tell."""
+    """f_type of statfs(2), which ``os.fstatvfs`` leaves out; 0 where it is not told."""
     status = (ctypes.c_ulong * (_STATFS_SIZE // ctypes.sizeof(ctypes.c_ulong)))()
     if _libc.fstatfs(fd, status) != 0:
         return 0
