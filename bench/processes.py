@@ -42,8 +42,10 @@ class Finished:
 
 
 def complaint(text: str) -> str:
-    """The line of a command's standard error that says what went wrong: the last one."""
+    """The line of a command's standard error that says what went wrong: the last one, but for
+    mount(8)'s advice behind it."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("dmesg(1)")]
     return lines[-1] if lines else ""
 
 

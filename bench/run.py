@@ -39,7 +39,7 @@ COLD_DISC = (
     "a fresh mount for each peer, scenario and round, after the kernel's caches were emptied "
     "(drop_caches 3): the disc is in it"
 )
-MERGED = re.compile(rf"{PREFIX}\w+/merged/")
+MERGED = re.compile(rf"\b{PREFIX}\w{{8}}/(?:merged/|(merged))")
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 
 
@@ -295,7 +295,7 @@ class Run:
     @staticmethod
     def _plainly(reason: str, place: _Place) -> str:
         """Without the temporary directories' names, which say nothing to the reader."""
-        return MERGED.sub("", reason.replace(os.fspath(place.ground.root) + "/", ""))
+        return MERGED.sub(r"\1", reason.replace(os.fspath(place.ground.root) + "/", ""))
 
 
 def _now() -> str:

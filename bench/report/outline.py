@@ -145,24 +145,24 @@ def tally(rows: list[Judged]) -> str:
 
 
 def allowance(verdict: Verdict) -> str:
-    """What a bar asks: at most so many times a peer, or another row, or so much."""
+    """What a bar asks: at most so many times a peer, or another row, or so much; and by how much
+    it is missed."""
+    over = ""
+    if verdict.value is not None and verdict.state == MISS:
+        over = f", over by {percent(verdict.value / verdict.allowed - 1)}"
     if not verdict.against:
-        return f"at most {quantity(verdict.allowed, verdict.measured.row.unit)}"
+        return f"at most {quantity(verdict.allowed, verdict.measured.row.unit)}{over}"
     of_row = "" if verdict.against in (FUSE_OVERLAYFS, OVERLAYFS) else f" of {verdict.against}"
-    return f"at most {times(verdict.allowed)}{of_row}"
+    return f"at most {times(verdict.allowed)}{of_row}{over}"
 
 
 def outcome(verdict: Verdict) -> str:
-    """What was found, and by how much a bar is missed."""
+    """What was found."""
     if verdict.value is None:
         return "not measured"
     if not verdict.against:
-        found = quantity(verdict.value, verdict.measured.row.unit)
-    else:
-        found = times(verdict.value)
-    if verdict.state == MISS:
-        found += f", over by {percent(verdict.value / verdict.allowed - 1)}"
-    return found
+        return quantity(verdict.value, verdict.measured.row.unit)
+    return times(verdict.value)
 
 
 def changed(change: Change) -> tuple[str, str, str, str]:
