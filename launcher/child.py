@@ -25,7 +25,7 @@ from launcher import status, steps
 from launcher.isolation import rlimits
 from launcher.sys import mount, process
 
-__all__ = ["run"]
+__all__ = ["hide", "run"]
 
 # docker's exit statuses: the container could not be made; its command cannot be executed; its
 # command was not found.
@@ -151,10 +151,15 @@ def _become_root(_: _State, __: steps.BecomeRoot) -> None:
     os.setresuid(0, 0, 0)
 
 
-def _hide_process(_: _State, step: steps.HideProcess) -> None:
-    process.overwrite_arguments(step.title)
-    prctl.set_name(step.title.decode())
+def hide(title: bytes) -> None:
+    """Close /proc/PID of this process to others: nothing there leads to the launcher's files."""
+    process.overwrite_arguments(title)
+    prctl.set_name(title.decode())
     prctl.set_dumpable(0)
+
+
+def _hide_process(_: _State, step: steps.HideProcess) -> None:
+    hide(step.title)
 
 
 def _new_session(_: _State, __: steps.NewSession) -> None:

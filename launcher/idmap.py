@@ -7,7 +7,6 @@ ranges that /etc/subuid and /etc/subgid grant, newuidmap(1) and newgidmap(1) wri
 
 from __future__ import annotations
 
-import errno
 import os
 from typing import NamedTuple
 
@@ -134,17 +133,16 @@ def _run(name: str, pid: int, maps: tuple[IdMapping, ...]) -> None:
         reason = "it is not installed (Debian: uidmap)"
         raise LaunchError("map users into the container with", name, reason)
     args = [path, str(pid), *(str(number) for each in maps for number in each)]
-    # Its complaint would mix with the container's output: the reason is told by status instead.
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    said_read, said_write = os.pipe()
     try:
-        actions = [(os.POSIX_SPAWN_DUP2, null, fd) for fd in (0, 1, 2)]
+        actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, null, 1)]
+        actions.append((os.POSIX_SPAWN_DUP2, said_write, 2))
         child = os.posix_spawn(path, args, {"PATH": "/usr/bin:/bin"}, file_actions=actions)
     finally:
         os.close(null)
+        os.close(said_write)
+    with open(said_read, "rb") as file:
+        said = file.read().decode(errors="replace").strip().replace("\n", "; ")
     if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
-        kind = "uid" if name == "newuidmap" else "gid"
-        raise LaunchError(
-            "map users into the container with",
-            " ".join(args),
-            f"refused; /etc/sub{kind} must grant these ids: {os.strerror(errno.EPERM)}",
-        )
+        raise LaunchError("map users into the container with", path, said or "it was refused")

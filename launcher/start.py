@@ -27,10 +27,20 @@ from typing import Final, NamedTuple, NoReturn, Protocol
 from launcher import child, idmap, plan, status, steps
 from launcher.errors import LaunchError
 from launcher.isolation import namespaces, rlimits
-from launcher.spec import ContainerSpec
+from launcher.spec import ContainerSpec, Process
 from launcher.sys import process
 
-__all__ = ["Attach", "Beginning", "Launch", "Started", "begin", "joined", "launch_of", "start"]
+__all__ = [
+    "Attach",
+    "Beginning",
+    "Launch",
+    "Started",
+    "begin",
+    "joined",
+    "launch_into",
+    "launch_of",
+    "start",
+]
 
 
 class Attach(Protocol):
@@ -108,6 +118,29 @@ def launch_of(
     )
 
 
+def launch_into(
+    started: Started,
+    process_: Process,
+    seccomp: bytes | None = None,
+    stdio: tuple[int, int, int] = (0, 1, 2),
+    terminal: int = -1,
+) -> Launch:
+    """The launch of a further process in a container that runs (`exec`).
+
+    The pidfd of `started` is used by `begin` and stays the caller's. The process is the
+    supervisor's to reap, and the container's init does not end before that is done
+    (pid_namespaces(7)).
+    """
+    join = joined(started.pid, started.pidfd)
+    enters_users = bool(join.kinds & process.CLONE_NEWUSER)
+    return Launch(
+        plan.enter(process_, seccomp, user_namespace=enters_users),
+        joins=(join,),
+        stdio=stdio,
+        terminal=terminal,
+    )
+
+
 def close_joins(joins: tuple[Join, ...]) -> None:
     """Close the descriptors of `joins`."""
     for each in joins:
@@ -169,9 +202,9 @@ class Beginning:
             os.write(self._go, b"g")
             while (record := status.read(self._status)) is not None:
                 if record.kind == status.WARNING:
-                    noticed.append(_warning(self._plan[record.index]))
+                    noticed.append(_warning(self._plan[record.step]))
                 elif record.kind == status.FAILED:
-                    raise _failure(self._plan[record.index], record)
+                    raise _failure(self._plan[record.step], record)
                 elif record.kind == status.READY:
                     ready = True
             if not ready:
@@ -254,6 +287,9 @@ def _clone(launch: Launch, keep: tuple[int, ...], cgroup: int | None) -> NoRetur
         wanted += [fd for fd in (cgroup, launch.terminal) if fd is not None and fd >= 0]
         process.close_all_but(tuple(wanted))
         stage = _STAGE_JOIN
+        if any(join.kinds & process.CLONE_NEWPID for join in launch.joins):
+            # The processes in there will see the clone: it is closed to them before it exists.
+            child.hide(_TITLE)
         for join in launch.joins:
             process.setns(join.fd, join.kinds)
         stage = _STAGE_CLONE
@@ -293,6 +329,7 @@ def _place_standard_descriptors(stdio: tuple[int, int, int]) -> None:
         os.dup2(fd, place)
 
 
+_TITLE: Final = b"lamina-exec"
 _FIXED: Final = frozenset({signal.SIGKILL, signal.SIGSTOP})
 
 # -- failure in words -----------------------------------------------------------------------------
@@ -310,7 +347,7 @@ _STAGES: Final = {
 def _clone_failure(record: status.Record | None) -> LaunchError:
     if record is None:
         return LaunchError("start container", b"", "its process was killed")
-    return LaunchError(_STAGES[record.index], b"", os.strerror(record.number))
+    return LaunchError(_STAGES[record.step], b"", os.strerror(record.number))
 
 
 # What each step does, as "cannot …" takes it; and the field that names its thing.

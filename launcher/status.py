@@ -16,9 +16,11 @@ __all__ = ["FAILED", "PID", "READY", "WARNING", "Record", "read", "write"]
 
 # Kinds of records.
 PID: Final = 1  # `number` is the pid of the clone, as the supervisor sees it
-WARNING: Final = 2  # step `index` did less than was asked
+WARNING: Final = 2  # step number `step` did less than was asked
 READY: Final = 3  # all walls are up, only the program is missing
-FAILED: Final = 4  # step `index`: errno `number` on `path`, or 0 and a text; no more will come
+FAILED: Final = (
+    4  # step number `step`: errno `number` on `path`, or 0 and a text; no more will come
+)
 
 _HEAD: Final = struct.Struct("=BiiH")
 _LONGEST: Final = 2048
@@ -26,7 +28,7 @@ _LONGEST: Final = 2048
 
 class Record(NamedTuple):
     kind: int
-    index: int = 0
+    step: int = 0
     number: int = 0
     path: bytes = b""
 
@@ -34,7 +36,7 @@ class Record(NamedTuple):
 def write(fd: int, record: Record) -> None:
     """Send one record; BrokenPipeError if the supervisor is gone."""
     path = record.path[:_LONGEST]
-    os.write(fd, _HEAD.pack(record.kind, record.index, record.number, len(path)) + path)
+    os.write(fd, _HEAD.pack(record.kind, record.step, record.number, len(path)) + path)
 
 
 def read(fd: int) -> Record | None:

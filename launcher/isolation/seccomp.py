@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from launcher.errors import LaunchError, SpecError
+from launcher.isolation import capabilities as rights
 from launcher.isolation import seccomp_default
 
 __all__ = ["compile_profile", "default_program", "parse_profile"]
@@ -89,11 +90,10 @@ def default_program(capabilities: frozenset[str], cache: bytes | None = None) ->
     """
     if cache is None:
         return compile_profile(seccomp_default.profile(), capabilities)
-    relevant = seccomp_default.conditional_capabilities() & capabilities
+    relevant = rights.mask(seccomp_default.conditional_capabilities() & capabilities)
     system = os.uname()
     release = "-".join(str(part) for part in _kernel_release(system.release))
-    suffix = "".join(sorted(name[4] + name[-1] + str(len(name)) for name in relevant))
-    name = f"default-{seccomp_default.VERSION}-{system.machine}-{release}-{suffix}.bpf".encode()
+    name = f"default-{seccomp_default.VERSION}-{system.machine}-{release}-{relevant:x}.bpf".encode()
     path = os.path.join(cache, name)
     try:
         with open(path, "rb") as file:

@@ -24,9 +24,9 @@ _NR_ERROR: Final = -1
 
 
 class Comparison(NamedTuple):
-    """A condition on one argument: `operator` of enum scmp_compare; `second` for MASKED_EQ only."""
+    """A condition on one argument: `operator` of enum scmp_compare; `second` of MASKED_EQ."""
 
-    index: int
+    argument: int
     operator: int
     first: int
     second: int = 0
