@@ -171,15 +171,28 @@ class Run:
             if number >= least and self.progress.elapsed + round_seconds > sizes.budget:
                 break
             start = self.progress.elapsed
-            for place in places:
-                for scenario in self.plan.scenarios:
-                    if sizes.everything_everywhere or scenario.on_disc or place.number == 0:
-                        for _ in range(scenario.repeats):
-                            self._scenario(place, scenario, client, number)
+            whole = self._round(places, client, number)
+            self.results.load.append({"round": str(number + 1), **meter.reading()})
+            if not whole:
+                self.results.left_out[f"the rest of round {number + 1}"] = "the time was over"
+                break
             self.finished_at = self.progress.elapsed
             round_seconds = self.finished_at - start
             self.results.rounds = number + 1
-            self.results.load.append({"round": str(number + 1), **meter.reading()})
+
+    def _round(self, places: list[_Place], client: Client, number: int) -> bool:
+        """All scenarios once; False if the time was over before the last."""
+        sizes = self.plan.sizes
+        for place in places:
+            for scenario in self.plan.scenarios:
+                if not (sizes.everything_everywhere or scenario.on_disc or place.number == 0):
+                    continue
+                for _ in range(scenario.repeats):
+                    over = self.progress.elapsed > sizes.budget
+                    if number and over and not self.plan.rounds:
+                        return False
+                    self._scenario(place, scenario, client, number)
+        return True
 
     def _scenario(self, place: _Place, scenario: Scenario, client: Client, number: int) -> None:
         heading = f"round {number + 1}, {place.ground.name}, {scenario.name}"

@@ -11,8 +11,9 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """One profile. A run does `rounds_min` rounds whatever they take, then more of them, up to
-    `rounds_max`, as long as another is likely to end within `budget` seconds from the start."""
+    """One profile. A run does `rounds_min` rounds, then more of them, up to `rounds_max`, as long
+    as another is likely to end within `budget` seconds from the start. On a machine too slow for
+    that, no work begins after the budget but that of the first round."""
 
     name: str
     rounds_min: int
@@ -97,7 +98,7 @@ SMOKE = Sizes(
 )
 QUICK = Sizes(
     name="quick",
-    rounds_min=2,
+    rounds_min=3,
     rounds_max=9,
     budget=225,
     everything_everywhere=False,

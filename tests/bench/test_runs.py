@@ -9,13 +9,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bench import mounttable, session
+from bench import environment, mounttable, session
 from bench.__main__ import main
+from bench.peers import chosen
 from bench.results import Results
+from bench.sizes import PROFILES, SMOKE
+from launcher.cli import main as lamina
 
 ROOT = Path(__file__).parents[2]
 ABSENT = "absent=no-such-filesystem {lower} {merged}"
@@ -160,6 +164,18 @@ def test_stopped_it_writes_what_is_done(tmp_path: Path, number: signal.Signals) 
     assert (output / "report.html").exists()
 
 
+def test_when_the_time_is_over_no_work_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasty = replace(SMOKE, rounds_min=3, rounds_max=9, budget=0)
+    monkeypatch.setitem(PROFILES, "smoke", hasty)
+    results = bench(tmp_path, "--on", "tmpfs", "--workload", "databases", "--peers", "plain")
+    assert results.complete
+    assert results.rounds == 1
+    assert results.left_out == {"the rest of round 2": "the time was over"}
+    assert [found.samples["plain"] for found in results.measured.values() if found.samples]
+
+
 def test_a_report_can_be_made_again_and_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -197,6 +213,23 @@ def test_bad_input_gets_one_line(
     assert main(["smoke", "--no-install", *words]) == status
     last = capfd.readouterr().err.splitlines()[-1]
     assert last.startswith(said)
+
+
+def test_lamina_has_it_as_a_verb(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["lamina", "bench", "--list", "--workload", "sqlite"])
+    assert lamina() == 0
+    assert "real work: SQLite, write-ahead log [µs]" in capsys.readouterr().out
+
+
+def test_what_cannot_be_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert environment.install([]) == ""
+    monkeypatch.setenv("PATH", "/nowhere")
+    missing = environment.packages(chosen(["fuse-overlayfs", "plain"], []), fio=True)
+    assert missing == ["fio", "fuse-overlayfs", "gcc", "git", "libc6-dev", "make"]
+    said = environment.install(missing)
+    assert said == f"{' '.join(missing)}: not installed, and there is no apt-get"
 
 
 def test_list_shows_workloads_and_peers(capsys: pytest.CaptureFixture[str]) -> None:
