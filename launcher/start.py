@@ -24,6 +24,8 @@ import warnings
 from types import TracebackType
 from typing import Final, NamedTuple, NoReturn, Protocol
 
+import prctl
+
 from launcher import child, idmap, plan, status, steps
 from launcher.errors import LaunchError
 from launcher.isolation import namespaces, rlimits
@@ -290,6 +292,10 @@ def _clone(launch: Launch, keep: tuple[int, ...], cgroup: int | None) -> NoRetur
         if any(join.kinds & process.CLONE_NEWPID for join in launch.joins):
             # The processes in there will see the clone: it is closed to them before it exists.
             child.hide(_TITLE)
+        elif launch.id_maps is not None:
+            # A supervisor that is not dumpable owns no file of its clone's /proc/PID, so an
+            # ordinary user could not map ids; the plan closes it again (proc(5)).
+            prctl.set_dumpable(1)
         for join in launch.joins:
             process.setns(join.fd, join.kinds)
         stage = _STAGE_CLONE

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +15,14 @@ from launcher.errors import SpecError
 from launcher.isolation import capabilities
 from launcher.spec import ContainerSpec, IdMapping, Mount, Namespace, Rlimit, Root, User
 from launcher.sys import mount as kernel
+from launcher.sys import process
+from launcher.sys.libc import syscall
 from tests.launcher import box
+from tests.support.user import in_child
 
 NOWHERE = Path("/nowhere")
 V2 = plan.Host((plan.Hierarchy(b"", b"cgroup2", ()),))
+KEYCTL = {"x86_64": 250, "aarch64": 219}[platform.machine()]
 USER_NAMESPACE = Namespace("user")
 
 
@@ -54,6 +60,26 @@ def test_rights_shrink_in_the_only_order_that_works() -> None:
         steps.Exec,
     )
     assert kinds(made)[-1] is steps.Exec
+
+
+def test_the_launchers_keys_are_left_behind() -> None:
+    assert steps.NewKeyring in kinds(make(default()))
+    assert steps.NewKeyring in kinds(list(plan.enter(box.process(["true"]))))
+
+    def change() -> tuple[int, int]:
+        before = session_keyring()
+        process.join_session_keyring()
+        return before, session_keyring()
+
+    before, after = in_child(change)
+    assert before != after
+
+
+def session_keyring() -> int:
+    """The serial number of this process's session keyring, made if there is none (keyctl(2))."""
+    number: int = syscall(KEYCTL, 0, ctypes.c_int(-3), ctypes.c_int(1))
+    assert number > 0
+    return number
 
 
 def test_without_new_privileges_the_filter_comes_last() -> None:

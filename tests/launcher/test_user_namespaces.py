@@ -11,7 +11,10 @@ import prctl
 import pytest
 
 from launcher import idmap
-from launcher.spec import IdMapping, Namespace, User
+from launcher.cgroup import hierarchies
+from launcher.cgroup.directory import Directory
+from launcher.cgroup.group import Group
+from launcher.spec import IdMapping, Namespace, Resources, User
 from launcher.sys import mount, process
 from tests.launcher import box
 from tests.launcher.box import run, spec
@@ -63,6 +66,14 @@ def replace_file(directory: Path, name: str, content: str) -> None:
     mount.move_mount(tree, target)
 
 
+def become_ordinary() -> None:
+    os.setgroups([])
+    os.setresgid(USER_ID, USER_ID, USER_ID)
+    os.setresuid(USER_ID, USER_ID, USER_ID)
+    # A supervisor is not dumpable.
+    prctl.set_dumpable(0)
+
+
 def rootless(root: Path, text: str, *, granted: bool, uid: int = 0) -> box.Ended:
     """Run a script in a container that an ordinary user starts, with subids `granted` or not."""
     etc = root.parent / "etc"
@@ -78,11 +89,7 @@ def rootless(root: Path, text: str, *, granted: bool, uid: int = 0) -> box.Ended
         line = f"ordinary:{SUBIDS}:65536\n" if granted else ""
         for name in ("/etc/subuid", "/etc/subgid"):
             replace_file(etc, name, line)
-        os.setgroups([])
-        os.setresgid(USER_ID, USER_ID, USER_ID)
-        os.setresuid(USER_ID, USER_ID, USER_ID)
-        # As any program that this user executes; only its own /proc files may be mapped through.
-        prctl.set_dumpable(1)
+        become_ordinary()
         maps = idmap.of_caller()
         made = box.process(text, user=User(uid, uid))
         described = spec(root, made, uid_mappings=maps.uid, gid_mappings=maps.gid)
@@ -120,3 +127,45 @@ def test_an_ordinary_user_with_subids(account: Path) -> None:
     assert lines[2:5] == ["allow", "1000", "1000"]
     assert lines[5].split()[1] == "0000000000000000"
     assert (account / "tmp/theirs").stat().st_uid == SUBIDS + 999
+
+
+def test_an_ordinary_users_limits(account: Path) -> None:
+    """They hold below a delegated v2 cgroup; where there is none, what is missing is said."""
+    v2 = [each for each in hierarchies.find() if each.version == 2]
+    delegated = v2[0].path + b"/test-delegated-%d" % os.getpid()
+    offered = "pids" in v2[0].controllers
+
+    def as_user() -> tuple[list[bytes], tuple[str, ...], int | None, str]:
+        become_ordinary()
+        maps = idmap.of_caller()
+        made = box.process("cat /proc/self/cgroup; for i in 1 2 3 4 5 6 7; do sleep 5 & done")
+        described = spec(account, made, uid_mappings=maps.uid, gid_mappings=maps.gid)
+        described = described._replace(namespaces=(*described.namespaces, Namespace("user")))
+        with Group.create("limited", Resources(pids=5)) as group:
+            ended = run(described, group)
+            limit = group.accounts().pids_limit
+            paths = list(group.paths())
+        assert not [path for path in paths if os.path.exists(path)]
+        return paths, group.missing, limit, ended.err
+
+    def in_delegated() -> tuple[list[bytes], tuple[str, ...], int | None, str]:
+        (Path(os.fsdecode(delegated)) / "cgroup.procs").write_text(str(os.getpid()))
+        return as_user()
+
+    if not offered:
+        paths, missing, _, _ = in_child(as_user)
+        assert paths == []
+        assert missing == ("all (no cgroup is delegated to this user)",)
+        return
+    # As systemd delegates: the directory and the files by which processes and controllers move.
+    (Path(os.fsdecode(v2[0].path)) / "cgroup.subtree_control").write_text("+pids")
+    os.mkdir(delegated)
+    try:
+        for name in (b"", b"/cgroup.procs", b"/cgroup.subtree_control", b"/cgroup.threads"):
+            os.chown(delegated + name, USER_ID, USER_ID)
+        paths, missing, limit, said = in_child(in_delegated)
+        assert [os.path.dirname(path) for path in paths] == [delegated + b"/lamina"]
+        assert (missing, limit) == ((), 5)
+        assert "can't fork" in said
+    finally:
+        Directory(delegated).remove()

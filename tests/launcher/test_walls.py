@@ -13,9 +13,10 @@ from launcher import start
 from launcher.errors import LaunchError
 from launcher.isolation import capabilities, namespaces, rootfs
 from launcher.spec import Mount, Namespace, Resources, Rlimit, Root, User
-from launcher.sys import process
+from launcher.sys import mount, process
 from tests.launcher import box
 from tests.launcher.box import run, spec
+from tests.support.user import in_child
 
 
 def script(root: Path, text: str, **fields: object) -> box.Ended:
@@ -273,6 +274,24 @@ def test_a_proc_that_is_a_symlink_does_not_lead_out(fresh_root: Path) -> None:
     (fresh_root / "proc").symlink_to("/tmp")
     ended = script(fresh_root, "grep -c ' /tmp proc ' /proc/self/mounts; ls /proc/self/ns/mnt")
     assert ended.lines[0] == "1"
+
+
+def test_no_mount_spreads_to_a_host_that_shares_its_own(root: Path) -> None:
+    """As on every machine with systemd, where all mounts are shared (mount_namespaces(7))."""
+
+    def shared() -> tuple[str, str]:
+        process.unshare(process.CLONE_NEWNS)
+        mount.mount_setattr(mount.AT_FDCWD, b"/", recursive=True, propagation=mount.MS_SHARED)
+        before = Path("/proc/self/mountinfo").read_text()
+        running = box.Running(spec(root, box.process("echo up; exec sleep 1000")))
+        running.read_line()
+        during = Path("/proc/self/mountinfo").read_text()
+        running.kill()
+        running.end()
+        return before, during
+
+    before, during = in_child(shared)
+    assert during == before
 
 
 def test_cgroups_are_shown_read_only_from_its_own_on(root: Path, make_group: box.MakeGroup) -> None:
