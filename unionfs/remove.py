@@ -29,12 +29,16 @@ def unlink(stack: Stack, parent: Directory, name: bytes) -> None:
     below = lies_below(stack, parent, name, found)
     copy_up_directory(stack, parent)
     node = leaving(stack, parent, name, found)
-    if found.part.layer.index:
-        whiteout.place(stack, parent, name)
-    elif below:
-        whiteout.replace(stack, parent, name, directory=False)
-    else:
-        whiteout.remove(stack, parent, name, directory=False)
+    try:
+        if found.part.layer.index:
+            whiteout.place(stack, parent, name)
+        elif below:
+            whiteout.replace(stack, parent, name, directory=False)
+        else:
+            whiteout.remove(stack, parent, name, directory=False)
+    except BaseException:
+        staying(stack, node, parent, name)
+        raise
     if parent.names is not None:
         parent.names.pop(name, None)
     left(stack, node, found)
@@ -121,6 +125,16 @@ def leaving(stack: Stack, parent: Directory, name: bytes, found: Found) -> Node 
     elif node.fd < 0 and node.parent is parent and node.name == name:
         node.fd = node.open_real(os.O_PATH)
     return node
+
+
+def staying(stack: Stack, node: Node | None, parent: Directory, name: bytes) -> None:
+    """Take `leaving` back: the name could not be removed, and is the node's as before."""
+    if node is None:
+        return
+    if node.fd >= 0 and (node.links is not None or (node.parent is parent and node.name == name)):
+        os.close(node.fd)
+        node.fd = -1
+    stack.settle(node)
 
 
 def left(stack: Stack, node: Node | None, found: Found) -> None:

@@ -25,7 +25,7 @@ from unionfs.lookup import Found, find, node_of
 from unionfs.make import error, may_make
 from unionfs.node import Directory, Node
 from unionfs.readdir import is_empty
-from unionfs.remove import keep_open, leaving, left, lies_below
+from unionfs.remove import keep_open, leaving, left, lies_below, staying
 from unionfs.stack import Stack
 from unionfs.sys import calls
 
@@ -149,7 +149,11 @@ class _Move:
                 self._empty(replaced)
         elif self.target is not None:
             leaver = leaving(stack, self.newparent, self.newname, self.target)
-        self._rename(moved, covered)
+        try:
+            self._rename(moved, covered)
+        except BaseException:
+            staying(stack, leaver, self.newparent, self.newname)
+            raise
         self._forget_old()
         self._settle_at(moved, self.newparent, self.newname, hides)
         if isinstance(replaced, Directory):

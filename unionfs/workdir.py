@@ -26,6 +26,7 @@ _INDEX: Final = b"index"
 _INCOMPAT: Final = b"incompat"
 _VOLATILE: Final = b"volatile"
 _WHITEOUT: Final = b"whiteout"
+_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 
 class Workdir:
@@ -106,9 +107,17 @@ class Workdir:
                 remove_tree(self.fd, name)
 
     def _probe(self) -> None:
-        """Find out, on one temporary, what the upper filesystem can do."""
+        """Find out, on one temporary, what the upper filesystem can do.
+
+        A full one cannot be asked and is taken for able: to make room, one has to mount it first.
+        """
         name = self.temporary()
-        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self.fd))
+        try:
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self.fd))
+        except OSError as error:
+            if error.errno in _FULL:
+                return
+            raise
         try:
             os.setxattr(
                 proc_path(self.fd, name),
@@ -117,8 +126,8 @@ class Workdir:
                 follow_symlinks=False,
             )
         except OSError as error:
-            self.can_xattr = False
-            if self._config.format == "overlay":
+            self.can_xattr = error.errno in _FULL
+            if self._config.format == "overlay" and not self.can_xattr:
                 hint = "" if self._config.userxattr else "; try -o userxattr"
                 raise UnionError(
                     "use upper directory",
@@ -131,9 +140,9 @@ class Workdir:
         try:
             os.mknod(name, stat.S_IFCHR | 0o600, 0, dir_fd=self.fd)
         except OSError as error:
-            if error.errno in (errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+            if error.errno == errno.EROFS:
                 raise
-            self.can_mknod = False
+            self.can_mknod = error.errno in _FULL
         else:
             os.unlink(name, dir_fd=self.fd)
 

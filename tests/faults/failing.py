@@ -21,15 +21,19 @@ import trio
 
 
 class FailingMirror(pyfuse3.Operations):
-    """The operations of a read-only mirror; inode numbers are indices into `_paths`."""
+    """The operations of a read-only mirror.
+
+    _paths   inode number, as in the source, to a path by which it was found
+    """
 
     enable_writeback_cache = False
 
     def __init__(self, source: str, control: str) -> None:
         super().__init__()
         self._control = control
-        self._paths = [b"", os.fsencode(source)]
-        self._inodes = {self._paths[1]: pyfuse3.ROOT_INODE}
+        root = os.fsencode(source)
+        self._paths = {pyfuse3.ROOT_INODE: root}
+        self._root = os.lstat(root).st_ino
 
     def _may_fail(self, operation: str, reach: int = 0) -> None:
         """Fail if the control file says so; `reach` is the end of what is asked for."""
@@ -45,16 +49,16 @@ class FailingMirror(pyfuse3.Operations):
             found = os.lstat(path)
         except OSError as error:
             raise pyfuse3.FUSEError(error.errno or errno.EIO) from None
-        if path not in self._inodes:
-            self._inodes[path] = len(self._paths)
-            self._paths.append(path)
+        # The numbers of a fresh tmpfs are small: the root's cannot be another's by moving them up.
+        number = pyfuse3.ROOT_INODE if found.st_ino == self._root else found.st_ino + 1
+        self._paths[number] = path
         entry = pyfuse3.EntryAttributes()
         for field in (
             *("st_mode", "st_nlink", "st_uid", "st_gid", "st_rdev", "st_size", "st_blocks"),
             *("st_blksize", "st_atime_ns", "st_mtime_ns", "st_ctime_ns"),
         ):
             setattr(entry, field, getattr(found, field))
-        entry.st_ino = self._inodes[path]
+        entry.st_ino = number
         entry.entry_timeout = entry.attr_timeout = 0
         return entry
 
@@ -67,6 +71,16 @@ class FailingMirror(pyfuse3.Operations):
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         self._may_fail("getattr")
         return self._entry(self._paths[inode])
+
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        found = os.statvfs(self._paths[pyfuse3.ROOT_INODE])
+        data = pyfuse3.StatvfsData()
+        for field in (
+            *("f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail"),
+            *("f_files", "f_ffree", "f_favail", "f_namemax"),
+        ):
+            setattr(data, field, getattr(found, field))
+        return data
 
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
         self._may_fail("readlink")

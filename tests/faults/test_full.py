@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import COPYING, Patient, SmallUnion
+from tests.faults.conftest import CHANGING, COPYING, Patient, SmallUnion
+from tests.support.clock import wait_until
 from tests.support.face import differences, faces
 from tests.support.layers import Filesystem
 
@@ -27,68 +26,60 @@ def _fill(place: Path) -> None:
                 assert error.errno == errno.ENOSPC  # noqa: PT017
 
 
+def _exhaust(place: Path) -> None:
+    """Take all the inodes that are left."""
+    count = 0
+    try:
+        while True:
+            (place / str(count)).touch()
+            count += 1
+    except OSError as error:
+        assert error.errno == errno.ENOSPC  # noqa: PT017
+
+
 def _make_room(patient: Patient) -> None:
     (patient.upper_layers.root / "filler").unlink()
 
 
 @pytest.mark.parametrize("filesystem", ["tmpfs", "ext4"])
-@pytest.mark.parametrize("name", COPYING)
-def test_copy_up(small_union: SmallUnion, filesystem: Filesystem, name: str) -> None:
+def test_copy_up(small_union: SmallUnion, filesystem: Filesystem) -> None:
     """No room for the data: the caller gets ENOSPC, and success when there is room."""
-    act, done = COPYING[name]
-    patient = small_union(filesystem, "8m")
+    patient = small_union(filesystem, "32m")
+    patient.copy_up_directories()
     _fill(patient.upper_layers.root)
-    for _ in range(3):
-        patient.fails_whole(act, errno.ENOSPC)
+    free = patient.free()
+    for _ in range(2):
+        for name, (act, _done) in COPYING.items():
+            patient.fails_whole(name, act, errno.ENOSPC)
+            patient.keeps_space(free)
     patient.same_after_remount()
     _make_room(patient)
-    act(patient.merged)
-    assert done(patient.merged)
+    for name, (act, done) in COPYING.items():
+        act(patient.room(name))
+        assert done(patient.room(name)), name
     patient.same_after_remount()
 
 
-MAKING: dict[str, Callable[[Path], object]] = {
-    "create": lambda root: os.open(root / "new", os.O_CREAT | os.O_WRONLY),
-    "mkdir": lambda root: os.mkdir(root / "new"),
-    "mkdir below": lambda root: os.mkdir(root / "deep" / "er" / "new"),
-    "symlink": lambda root: os.symlink("x", root / "new"),
-    "mkfifo": lambda root: os.mkfifo(root / "new"),
-    "mknod": lambda root: os.mknod(root / "new", stat.S_IFCHR | 0o600, os.makedev(1, 3)),
-    "chmod": lambda root: os.chmod(root / "victim", 0o600),
-    "chmod directory": lambda root: os.chmod(root / "full", 0o700),
-    "chmod below": lambda root: os.chmod(root / "deep" / "er" / "big", 0o600),
-    "rename": lambda root: os.rename(root / "victim", root / "moved"),
-    "rename directory": lambda root: os.rename(root / "full", root / "moved"),
-    "rename below": lambda root: os.rename(root / "full" / "f", root / "moved"),
-    "unlink": lambda root: os.unlink(root / "victim"),
-    "rmdir": lambda root: os.rmdir(root / "empty"),
-    "unlink below": lambda root: os.unlink(root / "full" / "f"),
-    "unlink one of two names": lambda root: os.unlink(root / "one"),
-}
-
-
-@pytest.mark.parametrize("name", MAKING)
-def test_no_inodes(small_union: SmallUnion, name: str) -> None:
-    """No inode for a new object, a copy or a whiteout."""
-    act = MAKING[name]
-    # A tmpfs of this many inodes has none left when the four directories, what the union keeps in
-    # work, and the fillers are made.
-    patient = small_union("tmpfs", "64m", 100)
+def test_no_inodes(small_union: SmallUnion) -> None:
+    """No inode for a new object, a copy or a whiteout; nor does the next mount need one."""
+    patient = small_union("tmpfs", "64m", 200)
+    os.chmod(patient.merged / "lobby", 0o755)
     fillers = patient.upper_layers.more("fillers")
-    count = 0
-    try:
-        while True:
-            (fillers / str(count)).touch()
-            count += 1
-    except OSError as error:
-        assert error.errno == errno.ENOSPC  # noqa: PT017
-    patient.fails_whole(act, errno.ENOSPC)
+    _exhaust(fillers)
+    free = patient.free()
+    for name, act in CHANGING.items():
+        patient.fails_whole(name, act, errno.ENOSPC)
+        patient.keeps_space(free)
     patient.same_after_remount()
-    for number in range(count):
-        (fillers / str(number)).unlink()
-    before = faces(patient.merged)
-    act(patient.merged)
-    assert differences(before, faces(patient.merged)) != []
+    for name, act in CHANGING.items():
+        patient.fails_whole(name, act, errno.ENOSPC)
+    for filler in fillers.iterdir():
+        filler.unlink()
+    for name, act in CHANGING.items():
+        before = faces(patient.room(name))
+        act(patient.room(name))
+        assert differences(before, faces(patient.room(name))) != [], name
+    patient.same_after_remount()
 
 
 @pytest.mark.parametrize("filesystem", ["tmpfs", "ext4"])
@@ -112,20 +103,47 @@ def test_write(small_union: SmallUnion, filesystem: Filesystem) -> None:
     assert len(data) == written
     assert data == (block * (written // len(block) + 1))[:written]
     path.unlink()
+    # The last reference goes with messages that nobody waits for.
+    wait_until(lambda: patient.free()[0] > 1000, "the space of the removed file is free again")
     (patient.merged / "again").write_bytes(block)
     assert (patient.merged / "again").read_bytes() == block
 
 
 def test_larger_than_the_disc(small_union: SmallUnion) -> None:
     """A lower file that upper can never hold: reading, removing and replacing work."""
-    patient = small_union("tmpfs", "256k")
-    patient.fails_whole(lambda root: os.chmod(root / "big", 0o600), errno.ENOSPC)
-    with open(patient.merged / "big", "wb") as stream:
+    patient = small_union("tmpfs", "512k")
+    lobby = patient.merged / "lobby"
+    patient.fails_whole("lobby", lambda root: os.chmod(root / "big", 0o600), errno.ENOSPC)
+    with open(lobby / "big", "wb") as stream:
         stream.write(b"small now")
-    assert (patient.merged / "big").read_bytes() == b"small now"
-    (patient.merged / "deep" / "er" / "big").unlink()
-    assert os.listdir(patient.merged / "deep" / "er") == []
+    assert (lobby / "big").read_bytes() == b"small now"
+    (lobby / "deep" / "er" / "big").unlink()
+    assert os.listdir(lobby / "deep" / "er") == []
     patient.same_after_remount()
+
+
+def test_change_after_a_failed_removal(small_union: SmallUnion) -> None:
+    """A file whose removal failed is a file with a name: what is written to it is kept."""
+    patient = small_union("tmpfs", "64m", 60)
+    lobby = patient.merged / "lobby"
+    os.chmod(lobby, 0o755)
+    fillers = patient.upper_layers.more("fillers")
+    _exhaust(fillers)
+    (lobby / "victim").stat()
+    with pytest.raises(OSError, match="No space"):
+        (lobby / "victim").unlink()
+    with pytest.raises(OSError, match="No space"):
+        (lobby / "two").unlink()
+    for filler in fillers.iterdir():
+        filler.unlink()
+    for name in ("victim", "two"):
+        with open(lobby / name, "ab") as stream:
+            stream.write(b"+")
+    patient.daemon.restart()
+    assert (lobby / "victim").read_bytes() == b"victim+"
+    assert (lobby / "one").read_bytes()[-1:] == b"+"
+    assert (lobby / "victim").stat().st_nlink == 1
+    assert (lobby / "two").stat().st_nlink == 2
 
 
 def test_sparse_file_fits(small_union: SmallUnion) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shlex
@@ -128,13 +129,11 @@ class Daemon:
 
     @property
     def alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and Path(f"/proc/{self.pid}").exists()
 
     def stop(self) -> None:
         """End the daemon with SIGTERM; it must unmount and exit with status 0."""
-        process = self._process
-        assert process is not None
-        assert process.poll() is None, f"the daemon had died:\n{self.read_log()}"
+        assert self.alive, f"the daemon had died:\n{self.read_log()}"
         os.kill(self.pid, signal.SIGTERM)
         self.wait_exit(0)
 
@@ -175,9 +174,10 @@ class Daemon:
     def discard(self) -> None:
         """End the daemon and its mount by force; for failures and for the end of a test."""
         process, self._process = self._process, None
-        if process is not None and process.poll() is None:
+        if process is not None:
             if self.pid:
-                os.kill(self.pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.pid, signal.SIGKILL)
             else:
                 process.kill()
             process.wait()
