@@ -48,8 +48,8 @@ __all__ = [
 class Attach(Protocol):
     """What a container's cgroup is to its start."""
 
-    def attach(self, pid: int) -> None:
-        """Move a process into the cgroup."""
+    def joining_files(self) -> tuple[bytes, ...]:
+        """Paths of the files by which a process with one thread joins, writing 0 itself."""
 
     def clone_descriptor(self) -> int | None:
         """A descriptor of a cgroup v2 directory to begin in, or None; it stays the group's."""
@@ -206,7 +206,7 @@ class Beginning:
                 if record.kind == status.WARNING:
                     noticed.append(_warning(self._plan[record.step]))
                 elif record.kind == status.FAILED:
-                    raise _failure(self._plan[record.step], record)
+                    raise _failure(self._plan, record)
                 elif record.kind == status.READY:
                     ready = True
             if not ready:
@@ -245,13 +245,14 @@ def begin(launch: Launch, cgroup: Attach | None = None) -> Beginning:
     go_read, go_write = os.pipe()
     try:
         into = cgroup.clone_descriptor() if cgroup is not None else None
+        files = cgroup.joining_files() if cgroup is not None else ()
         keep = (status_write, go_read)
         with warnings.catch_warnings():
             # Python warns of fork where there are threads; the copy goes on with this one only.
             warnings.simplefilter("ignore", DeprecationWarning)
             first = os.fork()
         if first == 0:
-            _clone(launch, keep, into)
+            _clone(launch, keep, into, files)
     except BaseException:
         for fd in (status_read, status_write, go_read, go_write):
             os.close(fd)
@@ -270,15 +271,15 @@ def begin(launch: Launch, cgroup: Attach | None = None) -> Beginning:
     try:
         if launch.id_maps is not None:
             idmap.write(beginning.pid, launch.id_maps)
-        if cgroup is not None:
-            cgroup.attach(beginning.pid)
     except BaseException:
         beginning.__exit__(None, None, None)
         raise
     return beginning
 
 
-def _clone(launch: Launch, keep: tuple[int, ...], cgroup: int | None) -> NoReturn:
+def _clone(
+    launch: Launch, keep: tuple[int, ...], cgroup: int | None, files: tuple[bytes, ...]
+) -> NoReturn:
     """In the first copy: close, join, and clone the process that stays. It never returns."""
     status_fd, go = keep
     stage = _STAGE_DESCRIPTORS
@@ -288,6 +289,9 @@ def _clone(launch: Launch, keep: tuple[int, ...], cgroup: int | None) -> NoRetur
         wanted = [0, 1, 2, status_fd, go, *(join.fd for join in launch.joins)]
         wanted += [fd for fd in (cgroup, launch.terminal) if fd is not None and fd >= 0]
         process.close_all_but(tuple(wanted))
+        # Opened with the supervisor's rights, for the clone to write.
+        stage = _STAGE_CGROUP
+        joining = [os.open(path, os.O_WRONLY | os.O_CLOEXEC) for path in files]
         stage = _STAGE_JOIN
         if any(join.kinds & process.CLONE_NEWPID for join in launch.joins):
             # The processes in there will see the clone: it is closed to them before it exists.
@@ -302,6 +306,12 @@ def _clone(launch: Launch, keep: tuple[int, ...], cgroup: int | None) -> NoRetur
         flags = process.CLONE_PARENT | launch.namespaces
         pid = process.clone3(flags, cgroup=cgroup)
         if pid == 0:
+            # A thread that moves itself by `tasks` is spared the lock of all forks, for which
+            # another process's write waits many milliseconds in every hierarchy.
+            stage = _STAGE_CGROUP
+            for fd in joining:
+                os.write(fd, b"0")
+                os.close(fd)
             # The supervisor's end of the pipe is the word to go on; its end without one means
             # that there is no supervisor any more.
             if os.read(go, 1) != b"g":
@@ -312,7 +322,8 @@ def _clone(launch: Launch, keep: tuple[int, ...], cgroup: int | None) -> NoRetur
             child.run(launch.plan, status_fd, launch.terminal)
         status.write(status_fd, status.Record(status.PID, number=pid))
     except OSError as error:
-        status.write(status_fd, status.Record(status.FAILED, stage, error.errno or 0))
+        path = os.fsencode(error.filename) if error.filename else b""
+        status.write(status_fd, status.Record(status.FAILED, stage, error.errno or 0, path))
     finally:
         os._exit(0)
 
@@ -340,10 +351,13 @@ _FIXED: Final = frozenset({signal.SIGKILL, signal.SIGSTOP})
 
 # -- failure in words -----------------------------------------------------------------------------
 
-_STAGE_DESCRIPTORS: Final = 0
-_STAGE_JOIN: Final = 1
-_STAGE_CLONE: Final = 2
+# What is done before the first step; as numbers of steps these are negative.
+_STAGE_DESCRIPTORS: Final = -1
+_STAGE_JOIN: Final = -2
+_STAGE_CLONE: Final = -3
+_STAGE_CGROUP: Final = -4
 _STAGES: Final = {
+    _STAGE_CGROUP: "join the cgroup",
     _STAGE_DESCRIPTORS: "set up descriptors",
     _STAGE_JOIN: "join namespaces",
     _STAGE_CLONE: "create namespaces",
@@ -353,7 +367,7 @@ _STAGES: Final = {
 def _clone_failure(record: status.Record | None) -> LaunchError:
     if record is None:
         return LaunchError("start container", b"", "its process was killed")
-    return LaunchError(_STAGES[record.step], b"", os.strerror(record.number))
+    return LaunchError(_STAGES[record.step], record.path, os.strerror(record.number))
 
 
 # What each step does, as "cannot …" takes it; and the field that names its thing.
@@ -395,7 +409,10 @@ _WORDS: Final[dict[type, tuple[str, str | None]]] = {
 }
 
 
-def _failure(step: steps.Step, record: status.Record) -> LaunchError:
+def _failure(plan_: tuple[steps.Step, ...], record: status.Record) -> LaunchError:
+    if record.step < 0:
+        return _clone_failure(record)
+    step = plan_[record.step]
     words, field = _WORDS[type(step)]
     reason = os.strerror(record.number) if record.number else os.fsdecode(record.path)
     if isinstance(step, steps.Exec):

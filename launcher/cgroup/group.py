@@ -139,8 +139,17 @@ class Group:
         """What `launcher.start.Attach` says: the v2 directory, if it is all there is."""
         return self._v2.descriptor() if self._v2 is not None and len(self._parts) == 1 else None
 
+    def joining_files(self) -> tuple[bytes, ...]:
+        """What `launcher.start.Attach` says: v1's tasks; v2's only where it is not cloned into."""
+        alone = len(self._parts) == 1
+        return tuple(
+            part.directory.path + (b"/tasks" if isinstance(part, V1) else b"/cgroup.procs")
+            for part in self._parts
+            if isinstance(part, V1) or not alone
+        )
+
     def attach(self, pid: int) -> None:
-        """Move a process into it, in every hierarchy."""
+        """Move a process into it, in every hierarchy; all its threads come along."""
         for part in self._parts:
             part.attach(pid)
 

@@ -40,17 +40,29 @@ def test_within_its_memory_nothing_is_killed(root: Path, make_group: box.MakeGro
 
 
 def test_a_fork_bomb_is_stopped(root: Path, make_group: box.MakeGroup) -> None:
+    bomb = "i=0; while [ $i -lt 60 ]; do sleep 1000 & i=$((i+1)); echo $i; done; echo all"
     group = make_group(Resources(pids=20))
-    bomb = "i=0; while [ $i -lt 60 ]; do sleep 1000 & i=$((i+1)); done; echo all"
-    running = box.Running(spec(root, box.process(bomb)), group)
+    assert group.accounts().pids_limit == 20
+    # The shell gives up at the first fork that fails; its namespace ends with it.
+    ended = run(spec(root, box.process(bomb)), group)
+    assert "can't fork" in ended.err
+    assert ended.lines == [str(number) for number in range(1, 20)]
+    free = run(spec(root, box.process(bomb)), make_group(Resources()))
+    assert free.lines[-1] == "all"
+
+
+def test_it_is_in_its_cgroup_from_the_first_step_on(root: Path, make_group: box.MakeGroup) -> None:
+    group = make_group(Resources())
+    running = box.Running(spec(root, box.process("echo up; sleep 1000 & wait")), group)
+    running.read_line()
     try:
-        wait_until(lambda: (group.accounts().pids or 0) >= 19, "the bomb to reach its limit")
-        assert (group.accounts().pids or 0) <= 20
-        assert group.accounts().pids_limit == 20
+        wait_until(lambda: len(group.pids()) == 2, "both processes to be found in it")
+        assert running.pid in group.pids()
+        for path in group.paths():
+            assert str(running.pid) in Path(os.fsdecode(path), "cgroup.procs").read_text().split()
     finally:
-        group.kill()
-        ended = running.end()
-    assert "all" not in ended.out
+        running.kill()
+        running.end()
 
 
 def test_half_a_processor_is_half(root: Path, make_group: box.MakeGroup) -> None:
