@@ -155,11 +155,16 @@ def make(spec: ContainerSpec, host: Host) -> tuple[steps.Step, ...]:
 
 
 def enter(
-    process: Process, seccomp: bytes | None = None, *, user_namespace: bool = False
+    process: Process,
+    seccomp: bytes | None = None,
+    *,
+    user_namespace: bool = False,
+    groups_denied: bool = False,
 ) -> tuple[steps.Step, ...]:
     """The steps of a further process in a container that runs already (`exec`).
 
-    They are taken after its namespaces have been entered, which no step does.
+    They are taken after its namespaces have been entered, which no step does. `groups_denied`:
+    its user namespace has setgroups(2) switched off.
     """
     plan: list[steps.Step] = []
     if user_namespace:
@@ -170,7 +175,7 @@ def enter(
     plan.append(steps.NewKeyring())
     if process.terminal:
         plan.append(steps.OpenTerminal())
-    plan += _process_steps(process, seccomp, groups_denied=False)
+    plan += _process_steps(process, seccomp, groups_denied=groups_denied)
     return tuple(plan)
 
 

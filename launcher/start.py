@@ -38,7 +38,6 @@ __all__ = [
     "Launch",
     "Started",
     "begin",
-    "joined",
     "launch_into",
     "launch_of",
     "start",
@@ -93,8 +92,9 @@ def launch_of(
 ) -> Launch:
     """The launch of a container's first process.
 
-    Namespaces that the spec gives a path are opened here; close them with `close_joins`.
+    Namespaces that the spec gives a path are opened here, into `joins`.
     """
+    made = plan.make(spec, host)
     new = 0
     joins: list[Join] = []
     for each in spec.namespaces:
@@ -110,7 +110,7 @@ def launch_of(
             raise LaunchError(f"join {each.type} namespace", each.path, error) from error
     maps = idmap.IdMaps(spec.uid_mappings, spec.gid_mappings)
     return Launch(
-        plan.make(spec, host),
+        made,
         new,
         # The user namespace first: it may be what grants the others.
         tuple(sorted(joins, key=lambda join: join.kinds != process.CLONE_NEWUSER)),
@@ -129,14 +129,15 @@ def launch_into(
 ) -> Launch:
     """The launch of a further process in a container that runs (`exec`).
 
-    The pidfd of `started` is used by `begin` and stays the caller's. The process is the
-    supervisor's to reap, and the container's init does not end before that is done
-    (pid_namespaces(7)).
+    The process is the supervisor's to reap, and the container's init does not end before that is
+    done (pid_namespaces(7)).
     """
-    join = joined(started.pid, started.pidfd)
+    join = _inside(started)
     enters_users = bool(join.kinds & process.CLONE_NEWUSER)
+    with open(f"/proc/{started.pid}/setgroups", "rb") as file:
+        denied = file.read().strip() == b"deny"
     return Launch(
-        plan.enter(process_, seccomp, user_namespace=enters_users),
+        plan.enter(process_, seccomp, user_namespace=enters_users, groups_denied=denied),
         joins=(join,),
         stdio=stdio,
         terminal=terminal,
@@ -144,22 +145,40 @@ def launch_into(
 
 
 def close_joins(joins: tuple[Join, ...]) -> None:
-    """Close the descriptors of `joins`."""
+    """Close the descriptors of `joins`, for a launch that `begin` never sees."""
     for each in joins:
         os.close(each.fd)
 
 
-def joined(pid: int, pidfd: int) -> Join:
-    """All namespaces of a running process that are not this process's own, in one `Join`."""
+def _inside(started: Started) -> Join:
+    """All namespaces of a container that are not the supervisor's own, in one `Join`."""
+    try:
+        return _joined(started.pid, os.dup(started.pidfd))
+    except PermissionError:
+        # The little init is closed even to the ordinary user who started it; its first child,
+        # the program, is not.
+        with open(f"/proc/{started.pid}/task/{started.pid}/children", "rb") as file:
+            children = file.read().split()
+        if not children:
+            raise LaunchError("enter container", b"", "it has no process left") from None
+        child_pid = int(children[0])
+        return _joined(child_pid, os.pidfd_open(child_pid))
+
+
+def _joined(pid: int, pidfd: int) -> Join:
     kinds = 0
-    for kind, file in namespaces.FILES.items():
-        try:
-            theirs = os.stat(f"/proc/{pid}/ns/{file}")
-            own = os.stat(f"/proc/self/ns/{file}")
-        except FileNotFoundError:
-            continue  # a kernel without namespaces of this kind
-        if kind != "time" and theirs.st_ino != own.st_ino:
-            kinds |= namespaces.FLAGS[kind]
+    try:
+        for kind, file in namespaces.FILES.items():
+            try:
+                theirs = os.stat(f"/proc/{pid}/ns/{file}")
+                own = os.stat(f"/proc/self/ns/{file}")
+            except FileNotFoundError:
+                continue  # a kernel without namespaces of this kind
+            if kind != "time" and theirs.st_ino != own.st_ino:
+                kinds |= namespaces.FLAGS[kind]
+    except BaseException:
+        os.close(pidfd)
+        raise
     return Join(pidfd, kinds)
 
 
@@ -257,6 +276,8 @@ def begin(launch: Launch, cgroup: Attach | None = None) -> Beginning:
         for fd in (status_read, status_write, go_read, go_write):
             os.close(fd)
         raise
+    finally:
+        close_joins(launch.joins)
     os.close(status_write)
     os.close(go_read)
     record = status.read(status_read)

@@ -111,10 +111,7 @@ class Running:
         self._pipes = (out_read, err_read)
         try:
             launch = start.launch_of(described, host(), (null, out_write, err_write))
-            try:
-                self.started = start.start(launch, group)
-            finally:
-                start.close_joins(launch.joins)
+            self.started = start.start(launch, group)
         except BaseException:
             os.close(out_read)
             os.close(err_read)

@@ -10,7 +10,7 @@ from pathlib import Path
 import prctl
 import pytest
 
-from launcher import idmap
+from launcher import idmap, start
 from launcher.cgroup import hierarchies
 from launcher.cgroup.directory import Directory
 from launcher.cgroup.group import Group
@@ -127,6 +127,33 @@ def test_an_ordinary_user_with_subids(account: Path) -> None:
     assert lines[2:5] == ["allow", "1000", "1000"]
     assert lines[5].split()[1] == "0000000000000000"
     assert (account / "tmp/theirs").stat().st_uid == SUBIDS + 999
+
+
+@pytest.mark.parametrize("init", [False, True])
+def test_an_ordinary_user_enters(account: Path, init: bool) -> None:
+    def as_user() -> tuple[int, list[str], str]:
+        become_ordinary()
+        maps = idmap.of_caller()
+        made = box.process("echo up; sleep 1000 & wait", init=init)
+        described = spec(account, made, uid_mappings=maps.uid, gid_mappings=maps.gid)
+        described = described._replace(namespaces=(*described.namespaces, Namespace("user")))
+        first = box.Running(described)
+        first.read_line()
+        theirs = os.readlink(f"/proc/{first.pid}/ns/net") if not init else ""
+        reader, writer = os.pipe()
+        further = box.process("id -u; readlink /proc/self/ns/net; hostname")
+        started = start.start(start.launch_into(first.started, further, stdio=(0, writer, 2)))
+        os.close(writer)
+        code = box.wait(started)
+        with open(reader) as file:
+            lines = file.read().splitlines()
+        first.kill()
+        first.end()
+        return code, lines, theirs
+
+    code, lines, theirs = in_child(as_user)
+    assert (code, lines[0], lines[2]) == (0, "0", "box")
+    assert theirs in ("", lines[1])
 
 
 def test_an_ordinary_users_limits(account: Path) -> None:
