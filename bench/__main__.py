@@ -36,6 +36,9 @@ def main(words: Sequence[str] | None = None, program: str = "bench") -> int:
     except (BadResults, NoGround) as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"{program}: stopped before anything was measured", file=sys.stderr)
+        return STOPPED
     except OSError as error:
         print(f"{program}: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
