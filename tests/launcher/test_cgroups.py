@@ -114,6 +114,21 @@ def test_all_processes_end_with_the_cgroup(root: Path) -> None:
     group.remove()  # once more is no error
 
 
+def test_many_at_once_leave_nothing(root: Path, make_group: box.MakeGroup) -> None:
+    groups = [make_group(Resources(pids=10)) for _ in range(30)]
+    described = spec(root, box.process("echo up; exec sleep 1000"))
+    running = [box.Running(described, group) for group in groups]
+    assert [each.read_line() for each in running] == ["up"] * 30
+    assert [group.pids() for group in groups] == [[each.pid] for each in running]
+    for group in groups:
+        group.kill()
+    assert [each.end().code for each in running] == [-9] * 30
+    for group in groups:
+        group.remove()
+    paths = [path for group in groups for path in group.paths()]
+    assert not [path for path in paths if os.path.exists(path)]
+
+
 def test_cgroups_made_inside_do_not_keep_it(root: Path) -> None:
     with Group.create(f"test-nest-{os.getpid()}", Resources()) as group:
         for path in group.paths():
