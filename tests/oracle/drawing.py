@@ -62,19 +62,17 @@ class View:
         """Existing paths, without the root."""
         return [path for path, kind in self.objects if kind in kinds and path != b"."]
 
-    def is_special(self, path: bytes) -> bool:
-        """Whether opening the path would open a device, FIFO or socket."""
+    def opens(self, operation: op.Open | op.Save | op.Read) -> bool:
+        """Whether it opens nothing special: what that does is not the filesystem's matter."""
         try:
-            mode = self.model.stat(path, True).mode
+            mode = self.model.stat(operation.path, True).mode
         except OSError:
-            return False
-        return stat.S_IFMT(mode) not in (stat.S_IFREG, stat.S_IFDIR)
-
-    def slots(self, directories: bool) -> list[int]:
-        return [slot for slot, opened in self.opened.items() if opened.directory <= directories]
+            return True
+        return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
-Draw = Callable[[View], st.SearchStrategy[op.AnyOperation]]
+Operations = st.SearchStrategy[op.AnyOperation]
+Draw = Callable[[View], Operations]
 
 _EVERY = (FILE, DIRECTORY, SYMLINK, SPECIAL)
 _names = st.sampled_from((*NAMES, *NAMES, _LONG))
@@ -121,16 +119,14 @@ def _new(view: View) -> st.SearchStrategy[bytes]:
     return _mostly(_fresh(view), view)
 
 
-def _where(view: View, *kinds: str, directories: bool = True) -> st.SearchStrategy[Where]:
-    """An existing path, the root, or an open descriptor."""
-    paths: st.SearchStrategy[Where] = _some(view, *kinds)
-    slots = view.slots(directories)
-    either: list[st.SearchStrategy[Where]] = [paths, paths, paths]
-    if slots:
-        either.append(st.sampled_from(slots))
-    if directories:
-        either.append(st.just(b"."))
-    return st.one_of(either)
+def _where(view: View, *kinds: str) -> st.SearchStrategy[Where]:
+    """An existing path, or sometimes the root."""
+    paths = _some(view, *kinds)
+    return st.integers(0, 7).flatmap(lambda dice: st.just(b".") if dice == 7 else paths)
+
+
+def _slot(view: View) -> st.SearchStrategy[int]:
+    return st.sampled_from(sorted(view.opened))
 
 
 _modes = st.sampled_from((0o644, 0o600, 0o755, 0o700, 0o4755, 0o2775, 0o1777, 0)).map(Octal)
@@ -142,12 +138,12 @@ _times: st.SearchStrategy[Time] = st.one_of(
     st.just(_FAR_FUTURE),
     st.just(0),
 )
-_sizes = st.sampled_from((0, 1, 6, 4096, 5000, 70_000, 1_000_000))
+_sizes = st.sampled_from((0, 1, 6, 4096, 5000, 70_000, 1_000_000, -1))
 _data = st.one_of(
     st.sampled_from((b"", b"y", b"hello")),
     st.builds(Fill, st.sampled_from((10, 4095, 4097, 70_001)), st.integers(0, 99)),
 )
-_access = st.sampled_from((os.O_RDONLY, os.O_WRONLY, os.O_RDWR))
+_access = st.sampled_from((os.O_RDWR, os.O_RDONLY, os.O_WRONLY))
 _further = st.lists(
     st.sampled_from(
         (
@@ -174,101 +170,20 @@ def _flags(access: int, further: list[int]) -> OpenFlags:
 
 _open_flags = st.builds(_flags, _access, _further)
 _save_flags = st.builds(_flags, st.sampled_from((os.O_WRONLY, os.O_RDWR)), _further)
+_create_flags = _save_flags.map(lambda flags: OpenFlags((flags | os.O_CREAT) & ~os.O_DIRECTORY))
+_devices = st.sampled_from(((1, 3), (0, 0), (300, 70_000)))
+_link_contents = st.sampled_from((*CONTENTS, *CONTENTS, b"t" * 4095, b""))
+NOREPLACE, EXCHANGE = 1, 2
 
 
 def _openable(view: View) -> st.SearchStrategy[bytes]:
-    """Special files are left out: what opening one does is not the filesystem's matter."""
-    path = st.one_of(_existing(view, (FILE, FILE, SYMLINK, DIRECTORY)), _existing(view, (FILE,)))
-    return st.one_of(path, path, _new(view)).filter(lambda path: not view.is_special(path))
-
-
-def open_(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    return st.builds(op.Open, st.just(view.slot), _openable(view), _open_flags, _modes)
-
-
-def close(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    return st.builds(op.Close, st.sampled_from(view.slots(True)))
-
-
-def read_at(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    return st.builds(
-        op.ReadAt, st.sampled_from(view.slots(True)), st.just(1 << 21), st.sampled_from((0, 3))
-    )
-
-
-def write_at(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    places = st.sampled_from((0, 2, 4090, 100_000))
-    return st.builds(op.WriteAt, st.sampled_from(view.slots(True)), _data, places)
-
-
-def fsync(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    return st.builds(op.Fsync, st.sampled_from(view.slots(True)), st.booleans())
-
-
-def read(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    return st.builds(op.Read, _openable(view))
-
-
-def save(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    return st.builds(op.Save, _openable(view), _data, _save_flags, _modes)
-
-
-def truncate(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    where = _where(view, FILE, FILE, SYMLINK, DIRECTORY)
-    return st.builds(op.Truncate, where, st.one_of(_sizes, st.just(-1)))
-
-
-def mkdir(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    return st.builds(op.Mkdir, _new(view), _modes)
-
-
-def mknod(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    kind = st.sampled_from((stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFREG, stat.S_IFCHR, stat.S_IFBLK))
-    mode = st.builds(lambda kind, mode: Octal(kind | mode), kind, _modes)
-    return st.builds(op.Mknod, _new(view), mode, st.sampled_from(((1, 3), (0, 0), (300, 70_000))))
-
-
-def symlink(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    content = st.sampled_from((*CONTENTS, b"t" * 4095, b""))
-    return st.builds(op.Symlink, content, _new(view))
-
-
-def link(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    source: st.SearchStrategy[Where] = _some(view, FILE, FILE, SYMLINK, SPECIAL)
-    slots = view.slots(True)
-    if slots:
-        source = st.one_of(source, source, st.sampled_from(slots))
-    return st.builds(op.Link, source, _new(view), st.booleans())
-
-
-def unlink(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    return st.builds(op.Unlink, _some(view, FILE, SYMLINK, SPECIAL))
-
-
-def rmdir(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    return st.builds(op.Rmdir, _some(view, DIRECTORY))
-
-
-def rename(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    new = st.one_of(_new(view), _some(view))
-    return st.builds(op.Rename, _some(view), new, st.sampled_from((0, 0, 0, 1, 2, 3)))
-
-
-def rename_directory(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    new = st.one_of(_new(view), _some(view, DIRECTORY))
-    return st.builds(op.Rename, _some(view, DIRECTORY), new, st.sampled_from((0, 0, 2)))
-
-
-def chmod(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    return st.builds(op.Chmod, _where(view), _modes)
-
-
-def chown(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    return st.builds(op.Chown, _where(view), _ids, _ids, st.booleans())
-
-
-def utimens(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    return st.builds(op.Utimens, _where(view), _times, _times, st.booleans())
+    files = _existing(view, (FILE,))
+    choices = [files, files, _existing(view, (FILE, SYMLINK, DIRECTORY)), _new(view)]
+    read_only = [opened.path for opened in view.opened.values() if opened.content is not None]
+    if read_only:
+        # Files that somebody reads already: what they see of a change is worth knowing.
+        choices.append(st.sampled_from(read_only))
+    return st.one_of(choices)
 
 
 _xattr_names = st.sampled_from(
@@ -289,43 +204,146 @@ _xattr_names = st.sampled_from(
 _xattr_values = st.one_of(
     st.sampled_from((b"", b"y", b"value")), st.just(Fill(3000, 1)), st.just(Fill(65537, 1))
 )
+_xattr_flags = st.sampled_from((0, 0, os.XATTR_CREATE, os.XATTR_REPLACE))
+_acl_names = st.sampled_from((b"system.posix_acl_access", b"system.posix_acl_default"))
+_acls = st.sampled_from((ACL_NAMED, ACL_DEFAULT, ACL_MINIMAL, ACL_BROKEN, b""))
+_node_kinds = st.sampled_from((stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFREG, stat.S_IFCHR, stat.S_IFBLK))
+_node_modes = st.builds(lambda kind, mode: Octal(kind | mode), _node_kinds, _modes)
 
 
-def setxattr(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    flags = st.sampled_from((0, 0, os.XATTR_CREATE, os.XATTR_REPLACE))
-    plain = st.builds(
-        op.Setxattr, _where(view), _xattr_names, _xattr_values, flags, st.booleans()
+def _attributes(where: st.SearchStrategy[Where]) -> list[Operations]:
+    """Whatever can be done to an object by path or by descriptor."""
+    follow = st.booleans()
+    return [
+        st.builds(op.Chmod, where, _modes),
+        st.builds(op.Chown, where, _ids, _ids, follow),
+        st.builds(op.Utimens, where, _times, _times, follow),
+        st.builds(op.Setxattr, where, _xattr_names, _xattr_values, _xattr_flags, follow),
+        st.builds(op.Setxattr, where, _acl_names, _acls),
+        st.builds(op.Setxattr, where, st.just(b"security.capability"), st.just(CAPABILITY)),
+        st.builds(op.Removexattr, where, st.one_of(_xattr_names, _acl_names), follow),
+        st.builds(op.Getxattr, where, _xattr_names, follow),
+        st.builds(op.Truncate, where, _sizes),
+    ]
+
+
+def making(view: View) -> Operations:
+    return st.one_of(
+        st.builds(op.Mkdir, _new(view), _modes),
+        st.builds(op.Save, _new(view), _data, _create_flags, _modes).filter(view.opens),
+        st.builds(op.Mknod, _new(view), _node_modes, _devices),
+        st.builds(op.Symlink, _link_contents, _new(view)),
+        st.builds(op.Link, _some(view, FILE, FILE, SYMLINK, SPECIAL), _new(view), st.booleans()),
     )
-    capability = st.builds(
-        op.Setxattr, _where(view, FILE), st.just(b"security.capability"), st.just(CAPABILITY)
+
+
+def removing(view: View) -> Operations:
+    return st.one_of(
+        st.builds(op.Unlink, _some(view, FILE, SYMLINK, SPECIAL)),
+        st.builds(op.Rmdir, _some(view, DIRECTORY)),
     )
-    return st.one_of(plain, plain, capability)
 
 
-def setacl(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    names = st.sampled_from((b"system.posix_acl_access", b"system.posix_acl_default"))
-    values = st.sampled_from((ACL_NAMED, ACL_DEFAULT, ACL_MINIMAL, ACL_BROKEN, b""))
-    return st.builds(op.Setxattr, _where(view), names, values)
+def renaming(view: View) -> Operations:
+    flags = st.sampled_from((0, 0, 0, NOREPLACE, EXCHANGE, NOREPLACE | EXCHANGE))
+    return st.one_of(
+        st.builds(op.Rename, _some(view), st.one_of(_new(view), _some(view)), flags),
+        st.builds(op.Rename, _some(view, DIRECTORY), _new(view)),
+        st.builds(
+            op.Rename,
+            _some(view, DIRECTORY),
+            _some(view, DIRECTORY),
+            st.sampled_from((0, EXCHANGE)),
+        ),
+    )
 
 
-def removexattr(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    acls = st.sampled_from((b"system.posix_acl_access", b"system.posix_acl_default"))
-    names = st.one_of(_xattr_names, acls)
-    return st.builds(op.Removexattr, _where(view), names, st.booleans())
+def content(view: View) -> Operations:
+    return st.one_of(
+        st.builds(op.Save, _openable(view), _data, _save_flags, _modes).filter(view.opens),
+        st.builds(op.Truncate, _where(view, FILE), _sizes),
+    )
 
 
-def getxattr(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    return st.builds(op.Getxattr, _where(view), _xattr_names, st.booleans())
+def opening(view: View) -> Operations:
+    slot = st.just(view.slot)
+    return st.builds(op.Open, slot, _openable(view), _open_flags, _modes).filter(view.opens)
 
 
-def readlink(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    return st.builds(op.Readlink, _some(view, SYMLINK))
+def sharing(view: View) -> Operations:
+    """What descriptors that are open already show of each other and of the path; see above."""
+    slot = _slot(view)
+    paths = st.sampled_from(sorted({opened.path for opened in view.opened.values()}))
+    reads = st.builds(op.ReadAt, slot, st.just(1 << 21), st.sampled_from((0, 3)))
+    writes = st.builds(op.WriteAt, slot, _data, st.sampled_from((0, 2, 4090, 100_000)))
+    return st.one_of(
+        reads,
+        reads,
+        writes,
+        writes,
+        st.builds(op.Save, paths, _data, _save_flags, _modes).filter(view.opens),
+        st.builds(op.Truncate, st.one_of(slot, paths), _sizes),
+        st.builds(op.Unlink, paths),
+        st.builds(op.Rename, _some(view, FILE), paths),
+    )
 
 
-def stat_(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    where: st.SearchStrategy[Where] = st.one_of(_where(view), _fresh(view), _odd(view))
-    return st.builds(op.Stat, where, st.booleans())
+def _reader_and_change(view: View) -> st.SearchStrategy[tuple[op.AnyOperation, ...]]:
+    """A file is opened, changed or removed through its path, and read through the descriptor."""
+    path = _existing(view, (FILE,))
+
+    def history(path: bytes) -> st.SearchStrategy[tuple[op.AnyOperation, ...]]:
+        at = st.just(path)
+        change = st.one_of(
+            st.builds(op.Save, at, _data, _save_flags),
+            st.builds(op.Truncate, at, _sizes),
+            st.builds(op.Chmod, at, _modes),
+            st.builds(op.Unlink, at),
+            st.builds(op.Rename, _some(view, FILE), at),
+            st.builds(op.Rename, at, _new(view)),
+            st.builds(op.Link, at, _new(view)),
+        )
+        flags = st.sampled_from((os.O_RDONLY, os.O_RDWR, os.O_RDONLY | os.O_TRUNC)).map(OpenFlags)
+        opened = st.builds(op.Open, st.just(view.slot), at, flags)
+        read = st.just(op.ReadAt(view.slot, 1 << 21, 0))
+        written = st.builds(op.WriteAt, st.just(view.slot), _data, st.just(2))
+        return st.one_of(
+            st.tuples(opened, change, read),
+            st.tuples(opened, change, change, read),
+            st.tuples(opened, change, written, read, change),
+        )
+
+    return path.flatmap(history)
 
 
-def list_(view: View) -> st.SearchStrategy[op.AnyOperation]:
-    return st.builds(op.List, _where(view, DIRECTORY))
+def scenes(view: View) -> st.SearchStrategy[tuple[op.AnyOperation, ...]]:
+    """Several operations that mean more together."""
+    return _reader_and_change(view)
+
+
+def descriptors(view: View) -> Operations:
+    """What is done through descriptors that are open already; there must be one."""
+    slot = _slot(view)
+    return st.one_of(
+        st.builds(op.Fsync, slot, st.booleans()),
+        st.builds(op.Close, slot),
+        st.builds(op.Stat, slot),
+        st.builds(op.List, slot),
+        st.builds(op.Link, slot, _new(view)),
+        *_attributes(slot),
+    )
+
+
+def attributes(view: View) -> Operations:
+    return st.one_of(_attributes(_where(view)))
+
+
+def looking(view: View) -> Operations:
+    anywhere = st.one_of(_where(view), _fresh(view), _odd(view))
+    return st.one_of(
+        st.builds(op.Stat, anywhere, st.booleans()),
+        st.builds(op.List, _where(view, DIRECTORY)),
+        st.builds(op.Readlink, _some(view, SYMLINK)),
+        st.builds(op.Read, _openable(view)).filter(view.opens),
+        st.builds(op.Getxattr, anywhere, _xattr_names, st.booleans()),
+    )

@@ -274,6 +274,7 @@ class Plain(Rooted):
 
     def __init__(self, root: Path) -> None:
         super().__init__("plain", "plain", root)
+        self._identities: dict[int, tuple[int, int]] = {}
 
     def mknod(self, path: bytes, mode: int, device: int) -> None:
         # A character device 0:0 is what a whiteout looks like: see deviations, "no-whiteouts".
@@ -285,12 +286,22 @@ class Plain(Rooted):
                 raise OSError(errno.EPERM, os.strerror(errno.EPERM), path) from None
         super().mknod(path, mode, device)
 
+    def open(self, slot: int, path: bytes, flags: int, mode: int) -> None:
+        super().open(slot, path, flags, mode)
+        name = os.readlink(b"/proc/self/fd/%d" % self.slots[slot])
+        with contextlib.suppress(OSError):
+            self._identities[slot] = _identity(name)
+
+    def close(self, slot: int) -> None:
+        self._identities.pop(slot, None)
+        super().close(slot)
+
     def identity(self, where: Where) -> tuple[int, int]:
         """What tells an object from one that later gets its inode number: birth time too."""
-        at = self._at(where)
-        path = b"/proc/self/fd/%d" % at if isinstance(at, int) else at
-        found = syscall.statx(path, 0x7FF | syscall.STATX_BTIME)
-        return found.ino, found.btime_ns
+        if isinstance(where, int):
+            # Its name may be gone; a file that never had one is known by its number alone.
+            return self._identities.get(where) or (os.stat(self.slots[where]).st_ino, 0)
+        return _identity(self._path(where))
 
     def walk(self) -> Iterator[tuple[bytes, os.stat_result]]:
         """Every path and its lstat, parents first, in one order for one tree."""
@@ -306,6 +317,11 @@ class Plain(Rooted):
                 if stat.S_ISDIR(found.st_mode):
                     below.append(path)
             pending.extend(reversed(below))
+
+
+def _identity(path: bytes) -> tuple[int, int]:
+    found = syscall.statx(path, 0x7FF | syscall.STATX_BTIME)
+    return found.ino, found.btime_ns
 
 
 class Kernel(Rooted):

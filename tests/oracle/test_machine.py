@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -30,24 +29,48 @@ from tests.oracle.trial import Trial
 from tests.support.transport import transports
 
 
-def _has_slots(machine: History) -> bool:
-    return machine.trial is not None and bool(machine.trial.opened)
+Action = AnyOperation | steps.Step | tuple[AnyOperation, ...]
+Draw = Callable[[drawing.View], st.SearchStrategy[Action]]
+
+# How often each kind of action is drawn; one of them, chosen for each history, much more often.
+_WEIGHTS: tuple[tuple[Draw, int], ...] = (
+    (drawing.making, 4),
+    (drawing.removing, 2),
+    (drawing.renaming, 4),
+    (drawing.content, 3),
+    (drawing.opening, 2),
+    (drawing.sharing, 4),
+    (drawing.descriptors, 2),
+    (drawing.attributes, 4),
+    (drawing.looking, 2),
+    (drawing.scenes, 2),
+)
+_ACCENT = 8
+_STEPS: tuple[tuple[steps.Step, int], ...] = (
+    (steps.Compare(), 3),
+    (steps.Forget(), 3),
+    (steps.Age(), 3),
+    (steps.Remount(), 1),
+    (steps.Swap(), 1),
+    (steps.Freeze(), 1),
+)
+_steps = st.sampled_from([step for step, weight in _STEPS for _ in range(weight)])
+_ON_SLOTS = (drawing.sharing, drawing.descriptors)
 
 
-def _freezable(machine: History) -> bool:
-    return machine.trial is not None and machine.trial.freezable
+def _actions(machine: History) -> st.SearchStrategy[Action]:
+    """What may be done next."""
+    view = machine.view()
+    choices: list[Draw | None] = []
+    for number, (draw, weight) in enumerate(_WEIGHTS):
+        if view.opened or draw not in _ON_SLOTS:
+            choices += [draw] * (weight + _ACCENT * (number == machine.accent))
+    choices += [None] * 2
 
+    def chosen(draw: Draw | None) -> st.SearchStrategy[Action]:
+        return _steps if draw is None else draw(view)
 
-def _drawn(draw: drawing.Draw, *, on_slots: bool = False) -> Callable[..., None]:
-    """A rule that performs what `draw` draws on the tree as it is then."""
-
-    def perform(self: History, operation: AnyOperation) -> None:
-        self.perform(operation)
-
-    perform.__name__ = draw.__name__.rstrip("_")
-    operations = st.runner().flatmap(lambda machine: draw(machine.view()))
-    made: Callable[..., None] = rule(operation=operations)(perform)
-    return precondition(_has_slots)(made) if on_slots else made
+    return st.sampled_from(choices).flatmap(chosen)
 
 
 class History(RuleBasedStateMachine):
@@ -68,10 +91,12 @@ class History(RuleBasedStateMachine):
         super().__init__()
         self._ends = ExitStack()
         self._slot = 0
+        self.accent = 0
         self.trial: Trial | None = None
 
-    @initialize(stack=stacks())
-    def begin(self, stack: Stack) -> None:
+    @initialize(stack=stacks(), accent=st.integers(0, len(_WEIGHTS)))
+    def begin(self, stack: Stack, accent: int) -> None:
+        self.accent = accent
         base = self._ends.enter_context(scratch(self.where))
         self.trial = Trial(base, stack, [factory(kind) for kind in self.kinds])
         self._ends.callback(self.trial.abandon)
@@ -90,67 +115,19 @@ class History(RuleBasedStateMachine):
         assert self.trial is not None
         return drawing.View.of(self.trial.model, self.trial.opened, self._slot)
 
-    def perform(self, operation: AnyOperation) -> None:
+    @rule(action=st.runner().flatmap(_actions))
+    def act(self, action: Action) -> None:
         assert self.trial is not None
-        self.trial.perform(operation)
-        if isinstance(operation, Open):
-            self._slot += 1
-
-    open = _drawn(drawing.open_)
-    close = _drawn(drawing.close, on_slots=True)
-    read_at = _drawn(drawing.read_at, on_slots=True)
-    write_at = _drawn(drawing.write_at, on_slots=True)
-    fsync = _drawn(drawing.fsync, on_slots=True)
-    read = _drawn(drawing.read)
-    save = _drawn(drawing.save)
-    truncate = _drawn(drawing.truncate)
-    mkdir = _drawn(drawing.mkdir)
-    mknod = _drawn(drawing.mknod)
-    symlink = _drawn(drawing.symlink)
-    link = _drawn(drawing.link)
-    unlink = _drawn(drawing.unlink)
-    rmdir = _drawn(drawing.rmdir)
-    rename = _drawn(drawing.rename)
-    rename_directory = _drawn(drawing.rename_directory)
-    chmod = _drawn(drawing.chmod)
-    chown = _drawn(drawing.chown)
-    utimens = _drawn(drawing.utimens)
-    setxattr = _drawn(drawing.setxattr)
-    setacl = _drawn(drawing.setacl)
-    removexattr = _drawn(drawing.removexattr)
-    getxattr = _drawn(drawing.getxattr)
-    readlink = _drawn(drawing.readlink)
-    stat = _drawn(drawing.stat_)
-    list = _drawn(drawing.list_)
-
-    def take(self, step: steps.Step) -> None:
-        assert self.trial is not None
-        self.trial.step(step)
-
-    @rule()
-    def compare(self) -> None:
-        self.take(steps.Compare())
-
-    @rule()
-    def age(self) -> None:
-        self.take(steps.Age())
-
-    @rule()
-    def forget(self) -> None:
-        self.take(steps.Forget())
-
-    @rule()
-    def remount(self) -> None:
-        self.take(steps.Remount())
-
-    @rule()
-    def swap(self) -> None:
-        self.take(steps.Swap())
-
-    @precondition(_freezable)
-    @rule()
-    def freeze(self) -> None:
-        self.take(steps.Freeze())
+        if isinstance(action, get_args(steps.Step)):
+            if self.trial.freezable or action != steps.Freeze():
+                self.trial.step(action)
+            return
+        for operation in action if isinstance(action, tuple) else (action,):
+            if not self.trial.possible(operation):
+                continue
+            self.trial.perform(operation)
+            if isinstance(operation, Open):
+                self._slot += 1
 
 
 @pytest.fixture

@@ -146,8 +146,16 @@ class Trial:
 
     def perform(self, operation: AnyOperation) -> Outcome:
         """Perform it everywhere; the model's outcome. Raises Mismatch."""
+        self.performed += 1
         with self._failing():
             return self._perform(operation)
+
+    def possible(self, operation: AnyOperation) -> bool:
+        """Whether the descriptor it wants is open."""
+        if isinstance(operation, Open):
+            return operation.slot not in self.opened
+        wanted = [getattr(operation, field, None) for field in ("slot", "where", "source")]
+        return all(slot in self.opened for slot in wanted if isinstance(slot, int))
 
     def _perform(self, operation: AnyOperation) -> Outcome:
         if operation.touched():
@@ -159,7 +167,6 @@ class Trial:
         if replaced is not None and expected.error is None:
             self._lost[replaced] += 1
         self.history.append(Past(operation, expected))
-        self.performed += 1
         if isinstance(operation, Open) and expected.error is None:
             self.opened[operation.slot] = opened
         for side in self._sides:
@@ -302,12 +309,12 @@ class Trial:
             if clock_time(found.st_mtime_ns, self._start, end) == CLOCK:
                 self._ages += 1
                 when = EPOCH + (1000 + self._ages) * SECOND
-                self.perform(Utimens(path, OMIT, when, False))
+                self._perform(Utimens(path, OMIT, when, False))
 
     def close_all(self) -> None:
         """Close every descriptor."""
         for slot in sorted(self.opened):
-            self.perform(Close(slot))
+            self._perform(Close(slot))
 
     def _renew(self, step: steps.Remount | steps.Swap | steps.Freeze) -> None:
         self.history.pop()
@@ -409,10 +416,19 @@ class Trial:
                     left.append(str(difference))
                 else:
                     self.excused[deviation.key] += 1
+                    if deviation.heal and difference.where is not None:
+                        self._heal(target, difference.where)
         except OSError:
             left.append(traceback.format_exc())
         if left:
             self._fail(target, operation, left)
+
+    def _heal(self, target: Target, where: Where) -> None:
+        """Give an object the mode and the access ACL that it has in the model."""
+        target.chmod(where, stat.S_IMODE(self.model.stat(where, False).mode))
+        name = b"system.posix_acl_access"
+        with contextlib.suppress(OSError):
+            target.setxattr(where, name, self.model.getxattr(where, name, True), 0, True)
 
     def _fail(
         self, target: Target | None, operation: AnyOperation | None, what: Sequence[str]
