@@ -79,7 +79,7 @@ def diff(
         before = stack(tuple(lower)) if lower else None
         comparison = _Comparison(after, before, None if detail else 1)
         if work is not None and before is not None:
-            comparison.add_aliases(before, work + b"/index")
+            comparison.add_aliases(work + b"/index")
         return comparison.run()
     finally:
         for each in (after, before):
@@ -95,6 +95,7 @@ class _Step(NamedTuple):
     opaque -- it hides what lies below it
     base   -- the directory it was before, None if it is new
     below  -- path of `base` in the lower tree
+    moved  -- lower path of the last renamed directory on the way here, b"" if there was none
     """
 
     path: bytes
@@ -102,6 +103,7 @@ class _Step(NamedTuple):
     opaque: bool
     base: Directory | None
     below: bytes
+    moved: bytes
 
 
 class _Entry(NamedTuple):
@@ -125,8 +127,8 @@ class _Comparison:
         self._before = before
         self._most = most
         self._changes: dict[tuple[Kind, bytes], Change] = {}
-        # Lower path of what a change was made to, by the change.
-        self._below: dict[tuple[Kind, bytes], bytes] = {}
+        # By change: lower path of what it was made to, and the step's `moved`.
+        self._below: dict[tuple[Kind, bytes], tuple[bytes, bytes]] = {}
         # Lower paths that live on under another name.
         self._renamed: set[bytes] = set()
         # Handle of a deleted non-directory → its lower path.
@@ -136,24 +138,26 @@ class _Comparison:
 
     def run(self) -> list[Change]:
         after = self._after.root
-        before = None if self._before is None else self._before.root
+        before = self._before
         marks = self._after.marks.of_directory(after.parts[0].open(), b".")
-        steps = [_Step(b"", after, marks.opaque, before, b"")]
+        base = None if before is None else before.root
+        steps = [_Step(b"", after, marks.opaque, base, b"", b"")]
         while steps:
             step = steps.pop()
             try:
                 steps.extend(self._compare(step))
             except OSError as error:
                 raise UnionError("compare", step.path or b"/", error) from error
-        self._pair_files()
-        self._settle_renames()
+        if before is not None:
+            self._pair_files(before)
+        self._settle_renames(before)
         if before is None:
             self._keep_parents()
         return sorted(self._changes.values(), key=lambda c: (c.path, _ORDER.index(c.kind)))
 
     # -- hard links of lower files (overlayfs.rst, "Index directory")
 
-    def add_aliases(self, before: Stack, index: bytes) -> None:
+    def add_aliases(self, index: bytes) -> None:
         """Names that still lie below of files that were changed under another name.
 
         Only the index has their present state, and only a walk of the whole tree finds them; both
@@ -169,18 +173,17 @@ class _Comparison:
         try:
             part = self._after.part(layer, b"")
             part.adopt(os.dup(layer.root))
-            for path, found in _hard_links(self._after):
-                name = path.rpartition(b"/")[2]
-                mark = origin.encode(found.part.layer, found.part.open(), name)
+            for path, was, found in _hard_links(self._after):
+                mark = origin.encode(found.part.layer, found.part.open(), path.rpartition(b"/")[2])
                 entry = None if mark is None else origin.index_name(mark)
-                was = _reach(before, path)
-                if entry in indexed and was is not None:
+                if entry in indexed:
                     now = os.stat(entry, dir_fd=part.open(), follow_symlinks=False)
-                    kind = now.st_mode >> 12
-                    node = Node(0, now.st_ino, now.st_ino, kind, None, part, entry)
-                    what = self._what(before, node, was)
+                    node = Node(0, now.st_ino, now.st_ino, now.st_mode >> 12, None, part, entry)
+                    what = tuple(
+                        islice(differences(self._after, node, self._after, was), self._most)
+                    )
                     if what:
-                        self._add(Change("C", path, type=KINDS[kind], what=what), path)
+                        self._add(Change("C", path, type=KINDS[node.kind], what=what))
             part.close()
         except OSError as error:
             raise UnionError("read index", index, error) from error
@@ -223,12 +226,13 @@ class _Comparison:
     def _delete(self, step: _Step, name: bytes) -> None:
         path, below = step.path + b"/" + name, step.below + b"/" + name
         if self._before is None:
-            self._add(Change("D", path, type="unknown"), below)
+            self._add(Change("D", path, type="unknown"), below, step.moved)
             return
         found = None if step.base is None else find(self._before, step.base, name)
         if found is None:
             return
-        self._add(Change("D", path, type=KINDS[stat.S_IFMT(found.stat.st_mode) >> 12]), below)
+        kind = KINDS[stat.S_IFMT(found.stat.st_mode) >> 12]
+        self._add(Change("D", path, type=kind), below, step.moved)
         if not found.is_dir:
             mark = origin.encode(found.part.layer, found.part.open(), name)
             identity = origin.decode(mark)
@@ -247,20 +251,20 @@ class _Comparison:
             base = _reach(before, source)
             if isinstance(base, Directory):
                 if was is not None:
-                    self._add(Change("D", entry.path, type=KINDS[was.kind]), below)
+                    self._add(Change("D", entry.path, type=KINDS[was.kind]), below, step.moved)
                 self._renamed.add(source)
                 what = self._what(before, node, base)
-                self._add(Change("R", entry.path, source, entry.kind, what), source)
-                return _Step(entry.path, node, marks.opaque, base, source)
+                self._add(Change("R", entry.path, source, entry.kind, what))
+                return _Step(entry.path, node, marks.opaque, base, source, source)
         if was is None:
-            self._add(Change("A", entry.path, type=entry.kind), below)
+            self._add(Change("A", entry.path, type=entry.kind))
         else:
+            # One that is like what it was is kept for now: that may have been renamed away.
             what = self._what(before, node, was)
-            if what:
-                self._add(Change("C", entry.path, type=entry.kind, what=what), below)
+            self._add(Change("C", entry.path, type=entry.kind, what=what), below, step.moved)
         if isinstance(node, Directory):
             merged = was if isinstance(was, Directory) else None
-            return _Step(entry.path, node, marks.opaque, merged, below)
+            return _Step(entry.path, node, marks.opaque, merged, below, step.moved)
         self._note_arrival(entry, was)
         if was is not None:
             before.settle(was)
@@ -270,24 +274,26 @@ class _Comparison:
         """Say what became of one entry by its marks alone."""
         node, below = entry.node, step.below + b"/" + entry.name
         marks = entry.found.marks or PLAIN_DIRECTORY
+        moved = step.moved
         origin_mark = self._after.marks.of_file(entry.found.part.open(), entry.name).origin
         if marks.redirect is not None:
             absolute = marks.redirect.startswith(b"/")
             below = marks.redirect if absolute else step.below + b"/" + marks.redirect
             self._renamed.add(below)
-            self._add(Change("R", entry.path, below, entry.kind), below)
+            moved = below
+            self._add(Change("R", entry.path, below, entry.kind))
         elif origin_mark is None:
-            self._add(Change("A", entry.path, type=entry.kind), below)
+            self._add(Change("A", entry.path, type=entry.kind))
         elif not isinstance(node, Directory):
-            self._add(Change("C", entry.path, type=entry.kind), below)
+            self._add(Change("C", entry.path, type=entry.kind))
         if not isinstance(node, Directory):
             return None
-        return _Step(entry.path, node, marks.opaque, None, below)
+        return _Step(entry.path, node, marks.opaque, None, below, moved)
 
-    def _add(self, change: Change, below: bytes) -> None:
+    def _add(self, change: Change, below: bytes = b"", moved: bytes = b"") -> None:
         key = change.kind, change.path
         self._changes[key] = change
-        self._below[key] = below
+        self._below[key] = below, moved
 
     def _what(self, before: Stack, node: Node, was: Node) -> tuple[str, ...]:
         return tuple(islice(differences(self._after, node, before, was), self._most))
@@ -305,7 +311,7 @@ class _Comparison:
                 return
         self._arrivals.append((mark.handle, entry.path))
 
-    def _pair_files(self) -> None:
+    def _pair_files(self, before: Stack) -> None:
         """An arrival whose origin is a deleted file is that file, renamed."""
         for handle, path in self._arrivals:
             source = self._deleted.pop(handle, None)
@@ -317,20 +323,29 @@ class _Comparison:
                 change = self._changes.pop(("C", path), None)
                 if change is None:
                     continue
-                self._add(Change("D", path, type=change.type), self._below["C", path])
+                self._add(Change("D", path, type=change.type), *self._below["C", path])
+            node, was = _reach(self._after, path), _reach(before, source)
+            what = () if node is None or was is None else self._what(before, node, was)
             self._renamed.add(source)
-            self._add(Change("R", path, source, change.type), source)
+            self._add(Change("R", path, source, change.type, what))
 
-    def _settle_renames(self) -> None:
+    def _settle_renames(self, before: Stack | None) -> None:
         """What was renamed away was not deleted, and what stands in its place now is new."""
         for key, change in list(self._changes.items()):
-            below = self._below[key]
-            if change.kind == "D" and below in self._renamed:
-                del self._changes[key]
-            elif below == change.path and change.kind in "CD" and self._moved(below):
+            if change.kind not in "CD":
+                continue
+            if self._moved_away(*self._below[key]):
                 del self._changes[key]
                 if change.kind == "C":
-                    self._add(Change("A", change.path, type=change.type), below)
+                    self._add(Change("A", change.path, type=change.type))
+            elif change.kind == "C" and not change.what and before is not None:
+                del self._changes[key]
+
+    def _moved_away(self, below: bytes, moved: bytes) -> bool:
+        """Whether a lower object is now elsewhere than where the walk that met it began."""
+        while below and below not in self._renamed:
+            below = below.rpartition(b"/")[0]
+        return below != b"" and below != moved
 
     def _keep_parents(self) -> None:
         """Without lower layers: a directory was there before if anything in it was."""
@@ -340,12 +355,6 @@ class _Comparison:
             if kind in "CD" or stayed:
                 while above and self._changes.pop(("A", above), None) is not None:
                     above = above.rpartition(b"/")[0]
-
-    def _moved(self, path: bytes) -> bool:
-        """Whether a lower path, or a directory it lies in, lives on under another name."""
-        while path and path not in self._renamed:
-            path = path.rpartition(b"/")[0]
-        return bool(path)
 
 
 def _known(stack: Stack, parent: Directory, name: bytes) -> Node | None:
@@ -361,7 +370,7 @@ def _reach(stack: Stack, path: bytes) -> Node | None:
     return node
 
 
-def _hard_links(stack: Stack) -> Iterator[tuple[bytes, Found]]:
+def _hard_links(stack: Stack) -> Iterator[tuple[bytes, Node, Found]]:
     """Every visible name, outside the topmost layer, of a non-directory with several names."""
     top = stack.layers[0]
     steps = [(b"", stack.root)]
@@ -372,10 +381,11 @@ def _hard_links(stack: Stack) -> Iterator[tuple[bytes, Found]]:
             found = find(stack, directory, name)
             if found is None:
                 continue
-            if found.is_dir:
-                below = node_of(stack, directory, name, found)
-                if isinstance(below, Directory):
-                    below.pins += 1
-                    steps.append((path + b"/" + name, below))
-            elif found.part.layer is not top and found.stat.st_nlink > 1:
-                yield path + b"/" + name, found
+            if not found.is_dir and (found.part.layer is top or found.stat.st_nlink < 2):
+                continue
+            node = node_of(stack, directory, name, found)
+            if isinstance(node, Directory):
+                node.pins += 1
+                steps.append((path + b"/" + name, node))
+            else:
+                yield path + b"/" + name, node, found

@@ -20,7 +20,6 @@ from unionfs.difference import KINDS, differences
 from unionfs.errors import UnionError
 from unionfs.layer import Layer, Part
 from unionfs.lookup import find, node_of
-from unionfs.marks import DirectoryMarks
 from unionfs.node import Directory, Node
 from unionfs.stack import Stack
 from unionfs.sys import calls
@@ -109,17 +108,15 @@ def explain(config: MountConfig, path: bytes) -> Explanation:
 class _Track(NamedTuple):
     """How far the path was followed in one layer.
 
-    part   -- the directory of the last name, None if it is not there
-    name   -- the last name as this layer knows it
-    found  -- lstat of the object, None if there is none
-    hidden -- what keeps this layer out of the union here, None if nothing does
+    part  -- the directory of the last name, None if it is not there
+    name  -- the last name as this layer knows it
+    found -- lstat of the object, None if there is none
     """
 
     layer: Layer
     part: Part | None
     name: bytes
     found: os.stat_result | None
-    hidden: Decision | None
     whiteout: bool = False
 
     @property
@@ -130,6 +127,17 @@ class _Track(NamedTuple):
     def where(self) -> bytes:
         above = b"" if self.part is None else self.part.where()
         return above + b"/" + self.name if above else self.name
+
+
+class _Group(NamedTuple):
+    """Layers that merge with each other, topmost first; the first group is what the union shows.
+
+    What ends the merge (a whiteout, an opaque directory, a file) begins a new group of the layers
+    below it: they are hidden, but go on as a union of their own, with their own redirects.
+    """
+
+    tracks: list[_Track]
+    hidden: bool
 
 
 class _Walk:
@@ -145,13 +153,11 @@ class _Walk:
         self._decisions: list[Decision] = []
 
     def run(self, names: list[bytes]) -> Explanation:
-        tracks = list(self._tops())
-        for name in names:
-            tracks = self._descend(tracks, name)
-        sightings = tuple(self._sightings(tracks))
+        groups = self._follow(self._after.layers, names, hidden=False)
+        sightings = tuple(self._sightings(groups))
         shown = next((each for each in sightings if each.role == "shown"), None)
         if shown is not None and shown.number > 0 and self._index is not None:
-            sightings = self._indexed(self._index, tracks, sightings)
+            sightings = self._indexed(self._index, groups, sightings)
         explanation = Explanation(
             b"/" + b"/".join(names),
             None if shown is None else shown.type,
@@ -160,66 +166,72 @@ class _Walk:
         )
         if self._before is None or shown is None or shown.number != 0 or not names:
             return explanation
-        return self._add_origin(self._before, explanation, names, tracks)
+        return self._add_origin(self._before, explanation, names, groups)
 
     # -- layer by layer
 
-    def _tops(self) -> Iterator[_Track]:
-        ended: Decision | None = None
-        for layer in self._after.layers:
+    def _follow(self, layers: list[Layer], names: list[bytes], *, hidden: bool) -> list[_Group]:
+        """Follow a path in some layers, from their tops."""
+        groups = [_Group([], hidden)]
+        for layer in layers:
             part = self._after.part(layer, b"")
             part.adopt(os.dup(layer.root))
             marks = self._after.marks.of_directory(layer.root, b".")
             part.xwhiteouts = marks.xwhiteouts
-            yield _Track(layer, part, b".", os.stat(layer.root), ended)
-            if marks.opaque and self._after.marks.wh and ended is None:
-                ended = Decision("opaque", layer.path, b"")
-                self._decisions.append(ended)
+            groups[-1].tracks.append(_Track(layer, part, b".", os.stat(layer.root)))
+            if marks.opaque and self._after.marks.wh:
+                self._decide(groups[-1], Decision("opaque", layer.path, b""))
+                groups.append(_Group([], True))
+        for name in names:
+            groups = [below for group in groups for below in self._descend(group, name)]
+        return groups
 
-    def _descend(self, tracks: list[_Track], name: bytes) -> list[_Track]:
-        """Follow one more name in every layer, as far as it goes there."""
-        result: list[_Track] = []
-        seek = name
-        ended: Decision | None = None
+    def _decide(self, group: _Group, decision: Decision) -> None:
+        """Take down what decided; within what is hidden anyway nothing does."""
+        if not group.hidden:
+            self._decisions.append(decision)
+
+    def _descend(self, group: _Group, name: bytes) -> list[_Group]:
+        """Follow one more name in the layers of a group; it may fall apart."""
+        reached: list[_Track] = []
+        covered: list[_Group] = []
         merging = False
-        for position, track in enumerate(tracks):
-            hidden = track.hidden or ended
-            reached = self._step(track, seek, hidden)
-            if hidden is not None:
-                result.append(reached)
-                continue
-            decision, marks = self._judge(reached, merging)
-            if decision is not None and decision.mark == "cover" and merging:
-                # A non-directory below a directory is not part of it, and ends it.
-                above = next(each for each in result if each.is_dir and each.hidden is None)
-                cover = Decision("cover", above.layer.path, above.where)
-                reached = reached._replace(hidden=cover)
-                decision = cover
-            result.append(reached)
-            merging = merging or reached.is_dir
-            if marks is not None and marks.redirect is not None:
-                redirect = Decision("redirect", track.layer.path, reached.where, marks.redirect)
-                self._decisions.append(redirect)
-                if marks.redirect.startswith(b"/"):
-                    result += self._elsewhere(tracks[position + 1 :], marks.redirect)
-                    return result
-                seek = marks.redirect
-            if decision is not None:
-                ended = decision
-                self._decisions.append(decision)
-        return result
+        for position, track in enumerate(group.tracks):
+            rest = group.tracks[position + 1 :]
+            below = self._step(track, name)
+            if merging and below.found is not None and not below.is_dir:
+                # A non-directory below a directory is not part of it, and ends the merge.
+                covered += self._descend(_Group([track, *rest], True), name)
+                break
+            reached.append(below)
+            ends, redirect = self._judge(group, below)
+            merging = merging or below.is_dir
+            if ends or redirect is not None:
+                # What the layers below have under this name is covered; a redirect leads elsewhere.
+                covered += self._descend(_Group(rest, True), name)
+            if redirect is not None:
+                if redirect.startswith(b"/"):
+                    beneath, *more = self._elsewhere(group, below.layer, redirect)
+                    reached += beneath.tracks
+                    covered += more
+                    break
+                name = redirect
+            if ends:
+                break
+        return [group._replace(tracks=reached), *covered]
 
-    def _elsewhere(self, tracks: list[_Track], path: bytes) -> list[_Track]:
-        """The layers below an absolute redirect, followed anew from their tops."""
-        layers = {track.layer.index for track in tracks}
-        again = [track for track in self._tops() if track.layer.index in layers]
-        for name in path[1:].split(b"/"):
-            again = self._descend(again, name)
-        return again
+    def _elsewhere(self, group: _Group, above: Layer, redirect: bytes) -> list[_Group]:
+        """What an absolute redirect names in the layers below: in all of them, from their tops."""
+        layers = [layer for layer in self._after.layers if layer.index > above.index]
+        first, *more = self._follow(layers, redirect[1:].split(b"/"), hidden=group.hidden)
+        # Directories go on merging; anything else is hidden by the directory redirected here.
+        ends = (at for at, each in enumerate(first.tracks) if each.found and not each.is_dir)
+        end = next(ends, len(first.tracks))
+        return [_Group(first.tracks[:end], group.hidden), _Group(first.tracks[end:], True), *more]
 
-    def _step(self, track: _Track, name: bytes, hidden: Decision | None) -> _Track:
+    def _step(self, track: _Track, name: bytes) -> _Track:
         """One name further in one layer."""
-        below = _Track(track.layer, None, name, None, hidden)
+        below = _Track(track.layer, None, name, None)
         if not track.is_dir:
             return below
         part = self._entered(track)
@@ -243,42 +255,52 @@ class _Walk:
         part.xwhiteouts = marks.xwhiteouts
         return part
 
-    def _judge(self, track: _Track, merging: bool) -> tuple[Decision | None, DirectoryMarks | None]:
-        """What an object that is not hidden means for the layers below it."""
+    def _judge(self, group: _Group, track: _Track) -> tuple[bool, bytes | None]:
+        """Whether an object ends the merge with the layers below it, and its redirect."""
         layer, where = track.layer.path, track.where
         if track.whiteout:
-            return Decision("whiteout", layer, where), None
+            self._decide(group, Decision("whiteout", layer, where))
+            return True, None
         if track.found is None:
-            return None, None
+            return False, None
         if not track.is_dir:
-            return Decision("cover", layer, where), None
+            self._decide(group, Decision("cover", layer, where))
+            return True, None
         assert track.part is not None
         marks = self._after.marks.of_directory(track.part.open(), track.name)
-        return (Decision("opaque", layer, where) if marks.opaque else None), marks
+        if marks.opaque:
+            self._decide(group, Decision("opaque", layer, where))
+            return True, None
+        if marks.redirect is not None:
+            self._decide(group, Decision("redirect", layer, where, marks.redirect))
+        return False, marks.redirect
 
-    def _sightings(self, tracks: list[_Track]) -> Iterator[Sighting]:
+    def _sightings(self, groups: list[_Group]) -> Iterator[Sighting]:
         shown = False
-        for track in tracks:
-            role: Role
-            if track.whiteout:
-                kind, role = "whiteout", "whiteout"
-            elif track.found is None:
-                continue
-            else:
-                kind = KINDS[stat.S_IFMT(track.found.st_mode) >> 12]
-                role = "hidden" if track.hidden is not None else "merged" if shown else "shown"
-                shown = shown or role == "shown"
-            where = b"" if track.name == b"." else track.where
-            yield Sighting(track.layer.path, track.layer.index - self._uppers, where, kind, role)
+        for group in groups:
+            for track in group.tracks:
+                role: Role
+                if track.whiteout:
+                    kind, role = "whiteout", "hidden" if group.hidden else "whiteout"
+                elif track.found is None:
+                    continue
+                else:
+                    kind = KINDS[stat.S_IFMT(track.found.st_mode) >> 12]
+                    role = "hidden" if group.hidden else "merged" if shown else "shown"
+                    shown = shown or role == "shown"
+                where = b"" if track.name == b"." else track.where
+                yield Sighting(
+                    track.layer.path, track.layer.index - self._uppers, where, kind, role
+                )
 
     def _indexed(
-        self, index: bytes, tracks: list[_Track], known: tuple[Sighting, ...]
+        self, index: bytes, groups: list[_Group], known: tuple[Sighting, ...]
     ) -> tuple[Sighting, ...]:
         """What a lower file with several names has become, if it was changed by one of the others.
 
         Its present state is then only in the index (overlayfs.rst, "Index directory").
         """
-        track = next(each for each in tracks if each.found is not None and each.hidden is None)
+        track = next(_found(groups, hidden=False))
         assert track.found is not None
         assert track.part is not None
         if track.is_dir or track.found.st_nlink < 2:
@@ -299,17 +321,18 @@ class _Walk:
     # -- where an upper object came from
 
     def _add_origin(
-        self, before: Stack, known: Explanation, names: list[bytes], tracks: list[_Track]
+        self, before: Stack, known: Explanation, names: list[bytes], groups: list[_Group]
     ) -> Explanation:
         """Say which lower object an upper one was, if any, and what differs now."""
-        top, *lower = tracks
-        below = next((each for each in lower if each.found is not None), None)
+        visible = _found(groups, hidden=False)
+        top = next(visible)
+        mark = None
         if top.is_dir:
             # A directory that is not merged with one below was made here.
-            place = below if below is not None and below.hidden is None else None
-            mark = None
+            place = next(visible, None)
         else:
             assert top.part is not None
+            below = next(_found(groups, hidden=True), None)
             mark = origin.decode(self._after.marks.of_file(top.part.open(), top.name).origin)
             named = not self._after.marks.wh  # the aufs format has no origin marks
             place = below if below is not None and _was(top, below, mark, named) else None
@@ -325,6 +348,13 @@ class _Walk:
         if node is not None and was is not None:
             what = tuple(differences(self._after, node, before, was))
         return known._replace(copied_up=what, origin=(layer.path, where))
+
+
+def _found(groups: list[_Group], *, hidden: bool) -> Iterator[_Track]:
+    """The layers that have the object, among the hidden ones or the others."""
+    for group in groups:
+        if group.hidden == hidden:
+            yield from (track for track in group.tracks if track.found is not None)
 
 
 def _was(top: _Track, below: _Track, mark: origin.Origin | None, named: bool) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`lamina mount` and `mount.fuse.lamina`: mounted when they return; where they fail, nothing left."""
+"""`lamina mount` and `mount.fuse.lamina`: mounted when they return, nothing left if they fail."""
 
 from __future__ import annotations
 

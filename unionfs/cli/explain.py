@@ -35,7 +35,7 @@ def run(words: list[bytes]) -> int:
     path = arguments.operands[0]
     config, inner = _union_of(path)
     explanation = explain(config, inner)
-    if not explanation.sightings:
+    if not explanation.sightings and not explanation.decisions:
         raise UnionError("explain", path, "no layer has it")
     if arguments.has(JSON.key):
         say_json(_record(explanation))
