@@ -40,6 +40,10 @@ _TIOCSCTTY: Final = 0x540E
 _TIOCSPTLCK: Final = 0x40045431
 _TIOCGPTPEER: Final = 0x5441
 
+# netdevice(7)
+_SIOCSIFFLAGS: Final = 0x8914
+_IFF_UP: Final = 1
+
 _DESCEND: Final = os.O_PATH | os.O_DIRECTORY
 
 
@@ -173,6 +177,14 @@ def _new_keyring(_: _State, __: steps.NewKeyring) -> None:
         # A kernel without keys has none to leave.
         if error.errno != errno.ENOSYS:
             raise
+
+
+def _raise_loopback(_: _State, __: steps.RaiseLoopback) -> None:
+    any_socket = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    # struct ifreq of netdevice(7): a name and, here, flags.
+    request = struct.pack("=16sH22x", b"lo", _IFF_UP)
+    fcntl.ioctl(any_socket.fileno(), _SIOCSIFFLAGS, request)
+    any_socket.close()
 
 
 def _set_oom_score(state: _State, step: steps.SetOomScore) -> None:
@@ -527,6 +539,7 @@ _VERBS: Final[dict[type, Callable[[_State, Any], None]]] = {
     steps.HideProcess: _hide_process,
     steps.NewSession: _new_session,
     steps.NewKeyring: _new_keyring,
+    steps.RaiseLoopback: _raise_loopback,
     steps.SetOomScore: _set_oom_score,
     steps.UnshareCgroup: _unshare_cgroup,
     steps.SetPropagation: _set_propagation,

@@ -127,6 +127,9 @@ def make(spec: ContainerSpec, host: Host) -> tuple[steps.Step, ...]:
         plan.append(steps.SetOomScore(spec.process.oom_score_adj))
     plan.append(steps.HideProcess(b"lamina-init"))
     plan.append(steps.NewKeyring())
+    network = spec.namespace("network")
+    if network is not None and network.path is None:
+        plan.append(steps.RaiseLoopback())
     cgroup = spec.namespace("cgroup")
     if cgroup is not None and cgroup.path is None:
         plan.append(steps.UnshareCgroup())

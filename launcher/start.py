@@ -397,6 +397,7 @@ _WORDS: Final[dict[type, tuple[str, str | None]]] = {
     steps.HideProcess: ("hide the launcher", None),
     steps.NewSession: ("begin a session", None),
     steps.NewKeyring: ("leave the session keyring", None),
+    steps.RaiseLoopback: ("switch on the loopback interface", None),
     steps.SetOomScore: ("set the OOM score to", "value"),
     steps.UnshareCgroup: ("create the cgroup namespace", None),
     steps.SetPropagation: ("set mount propagation of", "path"),

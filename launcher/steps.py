@@ -30,6 +30,7 @@ __all__ = [
     "NewSession",
     "OpenTerminal",
     "PivotRoot",
+    "RaiseLoopback",
     "ReadOnlyPath",
     "ReadOnlyRoot",
     "SetAttributes",
@@ -66,6 +67,10 @@ class NewSession(NamedTuple):
 
 class NewKeyring(NamedTuple):
     """Leave the launcher's session keyring (keyctl(2))."""
+
+
+class RaiseLoopback(NamedTuple):
+    """Switch on the loopback interface of a new network namespace."""
 
 
 class SetOomScore(NamedTuple):
@@ -261,6 +266,7 @@ Step = (
     | HideProcess
     | NewSession
     | NewKeyring
+    | RaiseLoopback
     | SetOomScore
     | UnshareCgroup
     | SetPropagation

@@ -230,16 +230,12 @@ def _delegate_to(directory: Directory) -> None:
     for each in (base, parent):
         offered = set(each.read("cgroup.controllers").split())
         wanted = offered & _V2_CONTROLLERS - set(each.read("cgroup.subtree_control").split())
+        # A cgroup with processes of its own may not have controlled children; the root, which
+        # alone has no type, may.
+        if wanted and each.has("cgroup.type") and each.read("cgroup.procs").strip():
+            _evacuate(each)
         for controller in sorted(wanted):
-            try:
-                each.write("cgroup.subtree_control", f"+{controller}")
-            except LaunchError as error:
-                cause = error.__cause__
-                if not (isinstance(cause, OSError) and cause.errno == errno.EBUSY):
-                    raise
-                # A cgroup with processes of its own may not have controlled children.
-                _evacuate(each)
-                each.write("cgroup.subtree_control", f"+{controller}")
+            each.write("cgroup.subtree_control", f"+{controller}")
 
 
 def _evacuate(directory: Directory) -> None:

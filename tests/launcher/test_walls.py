@@ -71,6 +71,7 @@ def test_the_host_name_is_set_inside_only(root: Path) -> None:
 
 def test_there_is_no_network_but_loopback(root: Path) -> None:
     assert script(root, "ls /sys/class/net").lines == ["lo"]
+    assert script(root, "ping -c 1 -w 5 127.0.0.1").code == 0
 
 
 def test_the_root_is_the_rootfs_and_the_host_is_gone(root: Path) -> None:
