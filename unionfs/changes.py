@@ -195,9 +195,9 @@ class _Comparison:
     def _compare(self, step: _Step) -> Iterator[_Step]:
         """Compare the entries of a directory's upper part; yields the directories to go into."""
         listed = list(entries(self._after, step.node.parts[0]))
-        visible = {name for name, kind in listed if kind != _WHITEOUT}
+        visible = {name for name, kind, _ in listed if kind != _WHITEOUT}
         # With aufs marks an object may lie beside its own whiteout: it wins in its layer.
-        gone = {name for name, kind in listed if kind == _WHITEOUT} - visible
+        gone = {name for name, kind, _ in listed if kind == _WHITEOUT} - visible
         if step.opaque and step.base is not None and self._before is not None:
             was = scan(self._before, step.base)
             now = scan(self._after, step.node)

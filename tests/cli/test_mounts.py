@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Lamina, run_lamina
+from tests.support.clock import wait_until
 from tests.support.daemon import wait_gone
 from tests.support.layers import Layers
 from tests.support.mounttable import mount_at, run
@@ -84,7 +85,9 @@ def test_many_layers_are_counted(cd: Layers, lamina: Lamina) -> None:
 
 def test_dead_and_repaired(cd: Layers, lamina: Lamina, transport: str) -> None:
     """After a SIGKILL the mount answers nothing; umount makes the directory usable again."""
-    os.kill(mount(cd, "--transport", transport), signal.SIGKILL)
+    pid = mount(cd, "--transport", transport)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: registry.started(pid) is None, "the daemon has died")
     with pytest.raises(OSError, match=r"not connected|connection abort"):
         os.listdir(cd.merged)
     record = listed(cd)
