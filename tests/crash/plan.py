@@ -11,7 +11,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.support.syscall import RENAME_EXCHANGE, renameat2
@@ -131,12 +131,24 @@ def plan(seed: int, length: int, scratch: Path) -> list[Step]:
         step = _choose(dice, scratch, dice.choices(verbs, weights)[0], len(steps))
         if step.verb in ("append", "write", "empty") and os.path.islink(scratch / step.path):
             continue
+        step = _within_a_page(scratch, step)
         try:
             perform(scratch, step)
         except OSError:
             continue
         steps.append(step)
     return steps
+
+
+def _within_a_page(root: Path, step: Step) -> Step:
+    """Data that end with their page: the kernel may ask for more pages one after the other."""
+    offset = step.number
+    if step.verb == "append":
+        try:
+            offset = os.stat(root / step.path).st_size
+        except OSError:
+            return step
+    return replace(step, data=step.data[: 4096 - offset % 4096])
 
 
 def _choose(dice: random.Random, root: Path, verb: str, count: int) -> Step:

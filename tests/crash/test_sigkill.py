@@ -113,7 +113,8 @@ class Siege:
 
 
 def _comparable(found: dict[str, Face]) -> dict[str, Face]:
-    return {name: face._replace(ino=0, mtime_ns=0) for name, face in found.items()}
+    """Without link counts, which a mount does not hand on to the next (docs/semantics.md, 7.c)."""
+    return {name: face._replace(ino=0, nlink=0, mtime_ns=0) for name, face in found.items()}
 
 
 def _besiege(layers: Layers, daemon: Daemon, seed: int, kills: int) -> int:
