@@ -8,6 +8,7 @@ get, which nodes live, and where temporary objects are made (`Workdir`).
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -65,6 +66,7 @@ class Stack:
         self._copied: dict[int, Node] = {}
         self._apart: dict[tuple[Directory, bytes], Node] = {}
         self._spare = _FIRST_SPARE_ID
+        self._former: dict[Node, list[int]] = {}
         self._maps: dict[Directory, int] = {}
         self._mapped = 0
         self._most_nodes = 0
@@ -100,12 +102,14 @@ class Stack:
             if self.index is not None:
                 origin.encode(layer, layer.root, b".")  # finds out whether there are handles
         parts = []
+        impure = False
         for layer in self.layers:
             part = self.part(layer, b"")
             part.fd = layer.root
             parts.append(part)
             marks = self.marks.of_directory(layer.root, b".")
             part.xwhiteouts = marks.xwhiteouts
+            impure = impure or (layer is self.upper and marks.impure)
             if marks.opaque and self.marks.wh:
                 break
         shown = parts[1] if self.upper is not None and len(parts) > 1 else parts[0]
@@ -113,6 +117,7 @@ class Stack:
         ino = origin.public_ino(shown.layer.filesystem, os.stat(shown.open()).st_ino)
         self.root = Directory(ROOT_ID, ino, real, None, parts, b"")
         self.root.pins = 1
+        self.root.impure = impure
         self.nodes[ROOT_ID] = self.root
 
     def part(self, layer: Layer, path: bytes | Callable[[], bytes]) -> Part:
@@ -202,24 +207,16 @@ class Stack:
             self._copied[node.real] = node
 
     def renew(self, node: Node) -> Node:
-        """A fresh node for the same file, with the same number; the old one lives until forgotten.
+        """Give a file a fresh node id; the ids it had before lead to it until it is forgotten.
 
-        For a transport whose kernel side is bound to the lower file's content: the caller looks
-        the name up again and meets the new node.
+        For a transport whose kernel side is bound to the lower file's content under the old id: the
+        caller looks the name up again and meets the new one. All ids share one lookup count.
         """
-        fresh = Node(0, node.ino, node.real, node.kind, node.parent, node.part, node.name)
-        fresh.links, fresh.data = node.links, node.data
-        if node.fd >= 0:
-            fresh.fd = os.dup(node.fd)
-        self._by_ino[node.ino] = fresh
-        fresh.id = self._spare
+        self._former.setdefault(node, []).append(node.id)
+        node.id = self._spare
         self._spare += 1
-        self.nodes[fresh.id] = fresh
-        if fresh.part.layer.index == 0:
-            self.moved_up(fresh)
-        if fresh.parent is not None:
-            fresh.parent.pins += 1
-        return fresh
+        self.nodes[node.id] = node
+        return node
 
     def relocate(self, node: Node, parent: Directory, part: Part, name: bytes) -> None:
         """Let ``node`` be reached by another name from now on."""
@@ -258,6 +255,9 @@ class Stack:
 
     def _drop(self, node: Node) -> None:
         del self.nodes[node.id]
+        if self._former:
+            for number in self._former.pop(node, ()):
+                del self.nodes[number]
         if self._by_ino and self._by_ino.get(node.ino) is node:
             del self._by_ino[node.ino]
         if self._copied and self._copied.get(node.real) is node:
@@ -281,6 +281,9 @@ class Stack:
         self._by_ino = dict(self._by_ino)
         self._maps = dict(self._maps)
         self._most_nodes = len(kept)
+        # What was freed lies in the interpreter's and the C library's reserves: empty those too.
+        gc.collect()
+        calls.give_back_memory()
 
     # -- merged name maps
 

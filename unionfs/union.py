@@ -97,7 +97,7 @@ class Union:
         self._stack.forget(node, count)
 
     def renew(self, node: Node) -> Node:
-        """A fresh node id for the same file and number; the old node lives until forgotten."""
+        """Give a file a fresh node id; former ids lead to the same node until it is forgotten."""
         return self._stack.renew(node)
 
     def opendir(self, node: Node) -> Listing:

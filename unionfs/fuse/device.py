@@ -41,6 +41,7 @@ from unionfs.fuse.workers import Workers
 
 if TYPE_CHECKING:
     from unionfs.config import SessionConfig
+    from unionfs.node import Node
     from unionfs.union import Union
 
 # Room for the largest request: a WRITE of MAX_WRITE bytes and its headers.
@@ -100,7 +101,7 @@ class Device:
         self.notifier = Notifier(fd)
         self.workers = Workers()
         self.waiting = Waiting(union, self.workers, loop.call, self._again, self._refuse)
-        self._parted: set[int] = set()
+        self._parted: dict[int, Node] = {}
         self._working: dict[int, int] = {}
         self._loop = loop
         self._ready = ready
@@ -220,9 +221,8 @@ class Device:
             self.backings.forget(number)
         if self.orders:
             self.orders.drop(number)
-        if number in self._parted and number not in self.union.nodes:
-            self._parted.discard(number)
-            self.unsettled.discard(number)
+        if self._parted:
+            self._forget_parted(number)
 
     def unsettle(self, number: int, known: bool) -> None:
         """From now on the attributes of a node may change without the kernel's knowledge.
@@ -233,14 +233,27 @@ class Device:
         if known:
             self.notifier.attributes_changed(number)
 
-    def unsettle_for_good(self, number: int) -> None:
-        """As `unsettle`, for as long as the kernel knows the node."""
-        self._parted.add(number)
+    def part(self, number: int) -> None:
+        """The node gets a new id; while the kernel knows the old one it has two inodes for the
+        file, and neither hears of what is changed through the other."""
+        node = self.union.nodes[number]
+        self._parted[number] = node
         self.unsettle(number, True)
+        self.union.renew(node)
+        self.unsettled.add(node.id)
+
+    def _forget_parted(self, number: int) -> None:
+        """The kernel may have forgotten an old id; of the new one it then hears everything."""
+        node = self._parted.pop(number, None)
+        if node is not None:
+            self.unsettled.discard(number)
+            if node not in self._parted.values():
+                self.settle(node.id)
 
     def settle(self, number: int) -> None:
         """What changed without the kernel's knowledge has come to rest."""
-        if number not in self._parted:
+        node = self.union.nodes.get(number)
+        if node is None or node not in self._parted.values():
             self.unsettled.discard(number)
         self.notifier.attributes_changed(number)
 

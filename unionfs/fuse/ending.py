@@ -69,4 +69,5 @@ def on_signals(taking_down: TakingDown, loop: Loop) -> Iterator[None]:
     finally:
         signal.set_wakeup_fd(woken)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # None: it was not set from Python, and cannot be
+                signal.signal(number, handler)

@@ -15,6 +15,7 @@ from unionfs.fuse.request import (
     BODY,
     NODE,
     PID,
+    UID,
     UNIQUE,
     Answer,
     Head,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from unionfs.fuse.device import Device
 
 _CHANGES: Final = os.O_ACCMODE | os.O_TRUNC
+_BEYOND_READING: Final = _CHANGES | os.O_DIRECT
 _PRIVILEGED: Final = stat.S_ISUID | stat.S_ISGID
 
 
@@ -78,18 +80,32 @@ class Files:
         backing = self._active.get(number)
         if backing is not None and backing.stale:
             return self._open_stale(head, node, backing, flags)
-        file = self._union.open(node, flags)
+        if backing is not None and backing.id and not flags & _BEYOND_READING:
+            # The kernel has the content in hand and will not ask for it here.
+            file = self._union.hold(node, flags)
+        else:
+            file = self._union.open(node, flags)
         try:
             backing = self._attach(number, file)
         except StaleBacking:
             self._union.release(file)
-            return self._renew(head, node)
-        if extra & wire.OPEN_KILL_SUIDGID:
+            return self._renew(head)
+        if flags & os.O_TRUNC and self._loses_privileges(head, extra):
             self._union.setattr(node, file=file, kill_suidgid=True)
+            self._device.notifier.attributes_changed(number)
         if flags & os.O_DIRECT:
             backing = self._directly(file, backing, number)
         fh = self._enter(file, backing, number, flags, True)
         return wire.OPEN_REPLY.pack(32, 0, head[2], fh, backing.open_flags, backing.id)
+
+    def _loses_privileges(self, head: Head, extra: int) -> bool:
+        """Whether a truncating open takes setuid and setgid away, as a write would (open(2)).
+
+        It does unless the caller has CAP_FSETID, which older kernels do not tell.
+        """
+        if self._device.terms.has(wire.HANDLE_KILLPRIV_V2):
+            return bool(extra & wire.OPEN_KILL_SUIDGID)
+        return head[UID] != 0
 
     def _enter(self, file: File, backing: Backing, number: int, flags: int, known: bool) -> int:
         """Give an open file its handle.
@@ -125,14 +141,11 @@ class Files:
             return other
         return backing
 
-    def _renew(self, head: Head, node: Node) -> Answer:
+    def _renew(self, head: Head) -> Answer:
         """The node's open descriptors are bound to its lower file: let its path lead elsewhere."""
         number = head[NODE]
-        backing = self._active[number]
-        backing.stale = True
-        self._union.renew(node)
-        # Two kernel inodes stand for one file from here on; neither hears of the other's changes.
-        self._device.unsettle_for_good(number)
+        self._active[number].stale = True
+        self._device.part(number)
         self._device.refused[head[PID]] = number
         return errno.ESTALE
 
@@ -153,7 +166,12 @@ class Files:
         name = name_at(head, buffer, BODY + wire.CREATE_IN.size)
         parent = self._nodes[head[NODE]]
         node, found, file = self._union.create(parent, name, mode, flags, caller)
-        if extra & wire.OPEN_KILL_SUIDGID and found.mode & _PRIVILEGED:
+        if (
+            flags & os.O_TRUNC
+            and found.mode & _PRIVILEGED
+            and not flags & os.O_EXCL
+            and self._loses_privileges(head, extra)
+        ):
             found = self._union.setattr(node, file=file, kill_suidgid=True)
         return self._created(head, node, found, file, flags)
 

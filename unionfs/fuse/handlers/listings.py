@@ -57,12 +57,14 @@ class Listings:
         order = self._orders.get(number)
         if order is not None and place:
             return order
-        rows = self._union.opendir(node).entries
+        listing = self._union.opendir(node)
+        rows = listing.entries
         if order is None:
             order = Order(rows)
         else:
             self._orders.drop(number)
             order.refresh(rows)
+        order.numbers = listing.numbers
         self._orders.keep(number, order)
         return order
 
@@ -105,7 +107,7 @@ class Listings:
         number = head[NODE]
         node = self._nodes[number]
         order = self._order(node, number, place)
-        rows = order.rows
+        rows, numbers = order.rows, order.numbers
         records: list[bytes] = []
         room = size
         index = order.after(place)
@@ -114,7 +116,8 @@ class Listings:
             room -= (_BARE + len(name)) & ~7
             if room < 0:
                 break
-            records.append(replies.dirent(self._ino(node, name), kind, order.place(index), name))
+            ino = numbers.get(name) or self._ino(node, name)
+            records.append(replies.dirent(ino, kind, order.place(index), name))
             index += 1
         return self._told(head, order, index, records)
 
