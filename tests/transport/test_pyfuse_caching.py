@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import LayersFactory
 from tests.support.clock import wait_until
-from tests.support.layers import Layers
+from tests.support.layers import Filesystem, Layers
 from tests.transport.conftest import Serve
 from tests.transport.pyfuse_served import Served, State
 
@@ -241,23 +243,25 @@ def test_enosys_of_a_layer_does_not_end_an_operation(layers: Layers, serve: Serv
     assert served.state()["lookup"] >= 2
 
 
+SIZES = (0, 1, 4095, 4096, 131072, 131073, (3 << 20) + 17)
+
+
 @pytest.mark.parametrize("filesystem", ["tmpfs", "ext4"])
-@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 131072, 131073, (3 << 20) + 17])
-def test_reads_are_whole(serve: Serve, new_layers: object, filesystem: str, size: int) -> None:
-    layers = new_layers(filesystem, "64m")  # type: ignore[operator]
-    data = os.urandom(size)
-    (layers.lower / "file").write_bytes(data)
+def test_reads_are_whole(serve: Serve, new_layers: LayersFactory, filesystem: Filesystem) -> None:
+    layers = new_layers(filesystem, "64m")
+    contents = {f"{size}": os.urandom(size) for size in SIZES}
+    for name, data in contents.items():
+        (layers.lower / name).write_bytes(data)
     os.sync()
     serve(layers)
     Path("/proc/sys/vm/drop_caches").write_text("3")
-    assert (layers.merged / "file").read_bytes() == data
-    fd = os.open(layers.merged / "file", os.O_RDONLY | os.O_DIRECT)
-    import mmap
-
-    buffer = mmap.mmap(-1, 4 << 20)
-    assert os.readv(fd, [buffer]) == size
-    assert buffer[:size] == data
-    os.close(fd)
+    for name, data in contents.items():
+        assert (layers.merged / name).read_bytes() == data
+        fd = os.open(layers.merged / name, os.O_RDONLY | os.O_DIRECT)
+        buffer = mmap.mmap(-1, 4 << 20)
+        assert os.readv(fd, [buffer]) == len(data)
+        assert buffer[: len(data)] == data
+        os.close(fd)
 
 
 def test_reads_of_half_cached_files_are_whole(layers_ext4: Layers, serve: Serve) -> None:
