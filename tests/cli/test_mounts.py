@@ -196,7 +196,8 @@ def test_one_over_the_other(cd: Layers, lamina: Lamina) -> None:
 def entry(**changes: Any) -> registry.Entry:
     config = MountConfig(lower=(b"/a\n\xff", b"/b=,:"), upper=b"/u", work=b"/w", userxattr=True)
     pid = os.getpid()
-    known = registry.Entry(b"/m\xff", config, "device", pid, registry.started(pid) or 0, 123, b"/l")
+    start = registry.started(pid) or 0
+    known = registry.Entry(b"/m\xff", "fuse.lamina", config, "device", pid, start, 123, b"/l")
     return known._replace(**changes)
 
 
@@ -222,18 +223,25 @@ def test_entries_are_read_as_written() -> None:
     assert registry.find(mounted("0:4000001")) is None
 
 
-def test_the_living_are_found_first() -> None:
-    """Numbers come again: of a mount, and of a process that has ended."""
+def test_numbers_that_come_again() -> None:
+    """Of a mount, and of a process that has ended: the dead are not taken for the living."""
     dead = entry(start=1)
     assert not registry.alive(dead)
     paths = [registry.record("0:4000003", dead)]
     try:
         assert registry.find(mounted("0:4000003")) == dead
+        assert registry.find(mounted("0:4000003")._replace(mountpoint=b"/other")) is None
+        assert registry.find(mounted("0:4000003")._replace(fstype="fuse.other")) is None
         child = subprocess.Popen(["sleep", "600"])
         try:
             living = entry(pid=child.pid, start=registry.started(child.pid))
             paths.append(registry.record("0:4000003", living))
-            assert registry.find(mounted("0:4000003")) == living
+            moved = mounted("0:4000003")._replace(mountpoint=b"/moved")
+            assert registry.find(moved) == living
+            assert paths[0] is not None
+            assert not os.path.exists(paths[0])
+            registry.drop_stale(mounts())
+            assert registry.find(moved) == living
         finally:
             child.kill()
             child.wait()

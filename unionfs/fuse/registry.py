@@ -31,6 +31,7 @@ class Entry(NamedTuple):
     """What a daemon said of its mount.
 
     mountpoint -- where it was mounted
+    fstype     -- as mountinfo has it
     config     -- the union
     transport  -- the one that serves it
     pid, start -- the daemon: its process id, and its start time in clock ticks since boot
@@ -40,6 +41,7 @@ class Entry(NamedTuple):
     """
 
     mountpoint: bytes
+    fstype: str
     config: MountConfig
     transport: str
     pid: int
@@ -53,9 +55,10 @@ def record(device: str, entry: Entry) -> bytes | None:
     directory = _own_directory()
     if directory is None:
         return None
-    path = b"%s/%s" % (directory, _name(device, entry.pid))
+    path = b"%s/%s%d" % (directory, _prefix(device), entry.pid)
     fields: dict[bytes, bytes] = {
         b"mountpoint": entry.mountpoint,
+        b"fstype": os.fsencode(entry.fstype),
         b"options": format_options(entry.config),
         b"transport": entry.transport.encode(),
         b"pid": b"%d" % entry.pid,
@@ -74,6 +77,10 @@ def record(device: str, entry: Entry) -> bytes | None:
         os.rename(unfinished, path)
     except OSError:
         return None
+    # The device number is this mount's now: whoever had it before is gone.
+    for name in _names(directory):
+        if name.startswith(_prefix(device)) and not path.endswith(b"/" + name):
+            forget(b"%s/%s" % (directory, name))
     return path
 
 
@@ -85,20 +92,24 @@ def forget(path: bytes | None) -> None:
 
 
 def find(mounted: Mounted) -> Entry | None:
-    """What is written of a mount; of several entries, that of a living daemon."""
+    """What is written of a mount by its daemon, if that lives, or by one that died on it."""
     owner = mounted.user_id
     if owner is None:
         return None
-    prefix = mounted.device.partition(":")[2].encode() + b"-"
+    prefix = _prefix(mounted.device)
     dead: Entry | None = None
     for directory in _directories(owner):
         for name in _names(directory):
             if not name.startswith(prefix):
                 continue
             entry = _read(b"%s/%s" % (directory, name), owner)
-            if entry is not None and alive(entry):
+            if entry is None or entry.fstype != mounted.fstype:
+                continue
+            if alive(entry):
                 return entry
-            dead = dead or entry
+            # Device numbers come again: a dead daemon's must still be where it was.
+            if entry.mountpoint == mounted.mountpoint:
+                dead = entry
     return dead
 
 
@@ -150,8 +161,8 @@ def started(pid: int) -> int | None:
     return None if after_name[0] in (b"Z", b"X") else int(after_name[19])
 
 
-def _name(device: str, pid: int) -> bytes:
-    return b"%s-%d" % (device.partition(":")[2].encode(), pid)
+def _prefix(device: str) -> bytes:
+    return device.partition(":")[2].encode() + b"-"
 
 
 def _names(directory: bytes) -> list[bytes]:
@@ -216,6 +227,7 @@ def _read(path: bytes, owner: int) -> Entry | None:
         apply_options(fields[b"options"], choices)
         return Entry(
             fields[b"mountpoint"],
+            os.fsdecode(fields[b"fstype"]),
             choices.union(userxattr=False),
             fields[b"transport"].decode(),
             int(fields[b"pid"]),

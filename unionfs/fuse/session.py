@@ -153,6 +153,7 @@ def _record(
     pid = os.getpid()
     entry = registry.Entry(
         session.mountpoint,
+        mounted.fstype,
         config,
         transport,
         pid,
