@@ -12,10 +12,11 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from unionfs.layer import Part
 from unionfs.node import DT_DIRECTORY, Directory, Names
+from unionfs.origin import public_ino
 from unionfs.stack import Stack
 
 _DT_REGULAR: Final = stat.S_IFREG >> 12
@@ -23,8 +24,8 @@ _DT_SYMLINK: Final = stat.S_IFLNK >> 12
 _WHITEOUT: Final = -1
 
 
-def entries(stack: Stack, part: Part) -> Iterator[tuple[bytes, int]]:
-    """Names in one part with their d_type, whiteouts as type -1 under the name they hide."""
+def entries(stack: Stack, part: Part) -> Iterator[tuple[bytes, int, int]]:
+    """Names in one part with d_type and d_ino; a whiteout as type -1 under the name it hides."""
     marks = stack.marks
     reserved = marks.wh
     try:
@@ -38,32 +39,41 @@ def entries(stack: Stack, part: Part) -> Iterator[tuple[bytes, int]]:
             name = entry.name
             if reserved and name.startswith(b".wh."):
                 if not name.startswith(b".wh..wh."):
-                    yield name[4:], _WHITEOUT
+                    yield name[4:], _WHITEOUT, 0
             elif entry.is_dir(follow_symlinks=False):
-                yield name, DT_DIRECTORY
+                yield name, DT_DIRECTORY, entry.inode()
             elif entry.is_symlink():
-                yield name, _DT_SYMLINK
+                yield name, _DT_SYMLINK, entry.inode()
             elif not part.xwhiteouts and entry.is_file(follow_symlinks=False):
-                yield name, _DT_REGULAR
+                yield name, _DT_REGULAR, entry.inode()
             else:
                 try:
                     status = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
                 if marks.is_whiteout(part, name, status):
-                    yield name, _WHITEOUT
+                    yield name, _WHITEOUT, 0
                 else:
-                    yield name, status.st_mode >> 12
+                    yield name, status.st_mode >> 12, entry.inode()
 
 
-def scan(
-    stack: Stack, directory: Directory, most: int = sys.maxsize
-) -> tuple[Names, dict[bytes, int]] | None:
-    """The merged name map of a directory, and the d_type of each visible name.
+class Scanned(NamedTuple):
+    """What a merged directory holds.
 
-    None as soon as there are more names than ``most``.
+    names   -- its name map
+    types   -- name → d_type, in the order of the listing
+    numbers -- name → public number, for the names that can be told without looking them up
     """
+
+    names: Names
+    types: dict[bytes, int]
+    numbers: dict[bytes, int]
+
+
+def scan(stack: Stack, directory: Directory, most: int = sys.maxsize) -> Scanned | None:
+    """Read a merged directory; None as soon as there are more names than ``most``."""
     table: Names = {}
+    numbers: dict[bytes, int] = {}
     types: dict[bytes, int] = {}
     hidden: set[bytes] = set()
     parts = directory.parts
@@ -71,7 +81,13 @@ def scan(
     for position, part in enumerate(parts):
         index = position - depth
         whiteouts: set[bytes] = set()
-        for name, kind in entries(stack, part):
+        filesystem = part.layer.filesystem
+        # An upper object may show the number of what it was copied from. Where that is so the
+        # directory says it is impure; a directory that goes on below always does.
+        uncertain = part.layer.index == 0 and directory.impure
+        private = part.layer.private
+        plain = filesystem == 0
+        for name, kind, real in entries(stack, part):
             if kind == _WHITEOUT:
                 whiteouts.add(name)
             elif name in hidden:
@@ -79,27 +95,31 @@ def scan(
             elif name not in types:
                 types[name] = kind
                 table[name] = index
+                if not (uncertain or (kind == DT_DIRECTORY and not private)):
+                    numbers[name] = real if plain else public_ino(filesystem, real)
                 if len(table) > most:
                     return None
             else:
                 above = table[name]
+                if isinstance(above, int) and above + depth == 0 and directory.upper is not None:
+                    numbers.pop(name, None)
                 table[name] = (above, index) if isinstance(above, int) else (*above, index)
         hidden |= whiteouts
-    return table, types
+    return Scanned(table, types, numbers)
 
 
 def load_names(stack: Stack, directory: Directory, most: int = sys.maxsize) -> Names | None:
     """Read the merged name map and keep it; None if it is too large to keep."""
     scanned = scan(stack, directory, most)
     if scanned is not None:
-        stack.remember_names(directory, scanned[0])
+        stack.remember_names(directory, scanned.names)
     return directory.names
 
 
 def is_empty(stack: Stack, directory: Directory) -> bool:
     """Whether a merged directory shows no name but "." and ".."."""
     if directory.names is None and len(directory.parts) == 1:
-        return all(kind == _WHITEOUT for _, kind in entries(stack, directory.parts[0]))
+        return all(kind == _WHITEOUT for _, kind, _ in entries(stack, directory.parts[0]))
     if directory.names is not None:
         return not directory.names
     scanned = scan(stack, directory, 0)
@@ -111,31 +131,30 @@ class Listing:
 
     node    -- the directory
     entries -- (name, d_type) with "." and ".." first; d_type is S_IFMT >> 12
+    numbers -- name → st_ino, for the names whose number is known without looking them up
     """
 
-    __slots__ = ("_stack", "entries", "node")
+    __slots__ = ("_stack", "entries", "node", "numbers")
 
     def __init__(self, stack: Stack, node: Directory) -> None:
         self.node = node
         self._stack = stack
         self.entries: list[tuple[bytes, int]] = []
+        self.numbers: dict[bytes, int] = {}
         self.rewind()
 
     def rewind(self) -> None:
         """Read the directory anew, as rewinddir(3) asks."""
         node, stack = self.node, self._stack
         listed: list[tuple[bytes, int]] = [(b".", DT_DIRECTORY), (b"..", DT_DIRECTORY)]
+        self.entries, self.numbers = listed, {}
         if node.gone:
-            self.entries = listed
             return
         if stack.descriptors.full:
             stack.descriptors.trim()
-        if len(node.parts) == 1:
-            listed += [row for row in entries(stack, node.parts[0]) if row[1] != _WHITEOUT]
-        else:
-            scanned = scan(stack, node)
-            assert scanned is not None
-            table, types = scanned
-            stack.remember_names(node, table)
-            listed += types.items()
-        self.entries = listed
+        scanned = scan(stack, node)
+        assert scanned is not None
+        if len(node.parts) > 1:
+            stack.remember_names(node, scanned.names)
+        listed += scanned.types.items()
+        self.numbers = scanned.numbers

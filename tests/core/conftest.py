@@ -80,8 +80,12 @@ class Bench:
         return self.node(above), name
 
     def names(self, path: str = "") -> set[bytes]:
-        entries = self.mounted.opendir(self.node(path)).entries
-        listed = [name for name, _ in entries]
+        listing = self.mounted.opendir(self.node(path))
+        listed = [name for name, _ in listing.entries]
+        for name, number in listing.numbers.items():
+            found = self.mounted.lookup(listing.node, name)
+            assert found is not None
+            assert found[1].ino == number, name
         assert len(listed) == len(set(listed))
         assert listed[:2] == [b".", b".."]
         return set(listed[2:])

@@ -212,12 +212,15 @@ class Device:
     # -- what the kernel knows
 
     def forget(self, number: int, count: int) -> None:
-        """The kernel drops `count` references to a node."""
+        """The kernel drops `count` references to a node, which need not be the last.
+
+        Two lookups that race give one back while the file is open: what the node has then stays.
+        """
         node = self.union.nodes.get(number)
         if node is None:
             return
         self.union.forget(node, count)
-        if number in self.backings.active:
+        if number in self.backings.active and number not in self.union.nodes:
             self.backings.forget(number)
         if self.orders:
             self.orders.drop(number)

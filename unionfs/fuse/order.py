@@ -23,14 +23,16 @@ Row = tuple[bytes, int]
 class Order:
     """One directory's names in the order they are told.
 
-    rows   -- names and types
-    places -- the number of each row, ascending; None while it is just 1, 2, 3 …
+    rows    -- names and types
+    numbers -- name → d_ino, as far as it was known without a lookup
+    places  -- the place of each row, ascending; None while it is just 1, 2, 3 …
     """
 
-    __slots__ = ("_next", "places", "rows")
+    __slots__ = ("_next", "numbers", "places", "rows")
 
     def __init__(self, rows: list[Row]) -> None:
         self.rows = rows
+        self.numbers: dict[bytes, int] = {}
         self.places: list[int] | None = None
         self._next = len(rows) + 1
 
