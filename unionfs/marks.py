@@ -87,6 +87,7 @@ class OverlayMarks:
         self._redirect = prefix + names.REDIRECT
         self._impure = prefix + names.IMPURE
         self._whiteout = prefix + names.WHITEOUT
+        self._reported: set[tuple[int, int]] = set()
 
     def is_whiteout(self, part: Part, name: bytes, found: os.stat_result) -> bool:
         """Whether the object found under a name in a layer stands for its absence."""
@@ -118,7 +119,7 @@ class OverlayMarks:
                 opaque = value == b"y"
                 xwhiteouts = value == b"x"
             elif xattr == self._redirect:
-                redirect = valid_redirect(get_xattr(path, xattr, False))
+                redirect = self._followable(path, get_xattr(path, xattr, False))
             elif xattr == self._impure:
                 impure = True
             elif xattr == names.FUSE_OVERLAYFS + names.OPAQUE:
@@ -140,9 +141,22 @@ class OverlayMarks:
         return FileMarks(
             values.get(names.ORIGIN),
             values.get(names.METACOPY),
-            valid_redirect(values.get(names.REDIRECT)),
+            self._followable(path, values.get(names.REDIRECT)),
             values.get(names.NLINK),
         )
+
+    def _followable(self, path: bytes, value: bytes | None) -> bytes | None:
+        """A redirect, or None for a damaged one, of which the log is told once."""
+        redirect = valid_redirect(value)
+        if value is not None and redirect is None:
+            found = os.lstat(path)
+            if (found.st_dev, found.st_ino) not in self._reported:
+                self._reported.add((found.st_dev, found.st_ino))
+                import logging  # for the rare case only: it is slow to load
+
+                where = os.path.basename(path)
+                logging.getLogger("unionfs").warning("ignored the redirect %r of %r", value, where)
+        return redirect
 
 
 class AufsMarks(OverlayMarks):

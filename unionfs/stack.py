@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import logging
 import os
 import resource
 from collections.abc import Callable
@@ -24,8 +23,6 @@ from unionfs.marks import AufsMarks, Marks, OverlayMarks
 from unionfs.node import Directory, Node
 from unionfs.sys import calls
 from unionfs.workdir import Workdir, refuse_overlap
-
-log: Final = logging.getLogger("unionfs")
 
 ROOT_ID: Final = 1
 _FIRST_SPARE_ID: Final = 1 << 62

@@ -20,4 +20,7 @@ def main() -> int:
         from launcher.cli import bench
 
         return bench.run(sys.argv[2:])
-    return unionfs.command_line()
+    status = unionfs.command_line()
+    if sys.argv[1:2] in (["-h"], ["--help"], ["help"]):
+        print("Beside these, lamina bench measures unions against each other.")
+    return status
