@@ -128,9 +128,9 @@ class Backings:
         return other
 
     def forget(self, node: int) -> None:
-        """The kernel has forgotten the node, so nothing is open on it."""
+        """The kernel has forgotten the node; what is kept warm for it is closed."""
         backing = self.active.get(node)
-        if backing is not None:
+        if backing is not None and not backing.users:
             self._close(node, backing)
 
     def _make(self, fd: int, upper: bool) -> Backing:

@@ -56,6 +56,19 @@ def _unserved(head: Head, buffer: memoryview) -> Answer:
     return errno.ENOSYS
 
 
+class Parted:
+    """An id that a node had before it got a new one, and the part of its lookup count.
+
+    The kernel knows the file by several inodes then (see `Files`).
+    """
+
+    __slots__ = ("lookups", "node")
+
+    def __init__(self, node: Node, lookups: int) -> None:
+        self.node = node
+        self.lookups = lookups
+
+
 class Device:
     """One session on one descriptor. It is a `Channel` of the loop.
 
@@ -101,7 +114,7 @@ class Device:
         self.notifier = Notifier(fd)
         self.workers = Workers()
         self.waiting = Waiting(union, self.workers, loop.call, self._again, self._refuse)
-        self._parted: dict[int, Node] = {}
+        self._parted: dict[int, Parted] = {}
         self._working: dict[int, int] = {}
         self._loop = loop
         self._ready = ready
@@ -220,12 +233,12 @@ class Device:
         if node is None:
             return
         self.union.forget(node, count)
-        if number in self.backings.active and number not in self.union.nodes:
-            self.backings.forget(number)
-        if self.orders:
-            self.orders.drop(number)
         if self._parted:
-            self._forget_parted(number)
+            self._forget_parted(node, number, count)
+        if number not in self.union.nodes:
+            if number in self.backings.active:
+                self.backings.forget(number)
+            self.orders.drop(number)
 
     def unsettle(self, number: int, known: bool) -> None:
         """From now on the attributes of a node may change without the kernel's knowledge.
@@ -240,23 +253,33 @@ class Device:
         """The node gets a new id; while the kernel knows the old one it has two inodes for the
         file, and neither hears of what is changed through the other."""
         node = self.union.nodes[number]
-        self._parted[number] = node
         self.unsettle(number, True)
+        self._parted[number] = Parted(node, node.nlookup - self._lookups_of_former(node))
         self.union.renew(node)
         self.unsettled.add(node.id)
 
-    def _forget_parted(self, number: int) -> None:
-        """The kernel may have forgotten an old id; of the new one it then hears everything."""
-        node = self._parted.pop(number, None)
-        if node is not None:
+    def _lookups_of_former(self, node: Node) -> int:
+        """How much of a node's lookup count belongs to ids that it had before."""
+        return sum(former.lookups for former in self._parted.values() if former.node is node)
+
+    def _forget_parted(self, node: Node, number: int, count: int) -> None:
+        """A FORGET that may concern a node with several ids, each with its share of the count."""
+        former = self._parted.get(number)
+        if former is None:
+            if node.nlookup <= self._lookups_of_former(node):
+                self.backings.forget(number)
+            return
+        former.lookups -= count
+        if former.lookups <= 0:
+            del self._parted[number]
+            self.backings.forget(number)
             self.unsettled.discard(number)
-            if node not in self._parted.values():
-                self.settle(node.id)
+            self.settle(node.id)
 
     def settle(self, number: int) -> None:
         """What changed without the kernel's knowledge has come to rest."""
         node = self.union.nodes.get(number)
-        if node is None or node not in self._parted.values():
+        if all(former.node is not node for former in self._parted.values()):
             self.unsettled.discard(number)
         self.notifier.attributes_changed(number)
 

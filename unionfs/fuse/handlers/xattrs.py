@@ -8,7 +8,7 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from unionfs.fuse import wire
-from unionfs.fuse.request import BODY, NODE, UNIQUE, Answer, Head, Table, end_of, name_at
+from unionfs.fuse.request import BODY, NODE, UID, UNIQUE, Answer, Head, Table, end_of, name_at
 from unionfs.fuse.wire import Opcode
 from unionfs.names import ACL_ACCESS
 
@@ -54,6 +54,8 @@ class Xattrs:
     def listxattr(self, head: Head, buffer: memoryview) -> Answer:
         size, _ = wire.GETXATTR_IN.unpack_from(buffer, BODY)
         names = self._union.listxattr(self._nodes[head[NODE]])
+        if head[UID] != 0:  # xattr(7): trusted attributes show to those with CAP_SYS_ADMIN alone
+            names = [name for name in names if not name.startswith(b"trusted.")]
         listed = b"".join([name + b"\0" for name in names])
         if len(listed) > _LIST_MAX:
             return errno.E2BIG
