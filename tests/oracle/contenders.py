@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from tests.oracle import overlayfs
 from tests.oracle.targets import Contender, Kernel, Mounted
@@ -34,7 +34,7 @@ def _in_process(merged: Path) -> Contender:
 
 
 def present(kinds: Iterable[str]) -> list[str]:
-    """The kinds that this machine has: where the kernel has no overlayfs, the model judges alone."""
+    """The kinds this machine has: where the kernel has no overlayfs, the model judges alone."""
     return [kind for kind in kinds if kind != "kernel" or overlayfs.available()]
 
 

@@ -19,6 +19,7 @@ from tests.oracle.operations import (
     Mkdir,
     Mknod,
     Open,
+    ReadAt,
     Removexattr,
     Save,
     Setxattr,
@@ -75,6 +76,17 @@ class Deviation:
     heal: bool = False
 
 
+def _stale_reader(case: Circumstances) -> bool:
+    operation = case.operation
+    if not isinstance(operation, ReadAt) or case.difference.aspect != "value":
+        return False
+    opened = case.opened.get(operation.slot)
+    if opened is None or opened.content is None:
+        return False
+    end = operation.offset + operation.size
+    return case.difference.got == opened.content[operation.offset : end]
+
+
 def _merged_directory(case: Circumstances) -> bool:
     return case.difference.aspect == "directory nlink" and case.difference.got == 1
 
@@ -116,6 +128,15 @@ def _forgotten_names(case: Circumstances) -> bool:
     )
 
 
+def _nameless(case: Circumstances) -> bool:
+    difference = case.difference
+    return (
+        isinstance(difference.where, int)
+        and difference.aspect == "nlink"
+        and (difference.expected, difference.got) == (0, 1)
+    )
+
+
 def _idle_chown(case: Circumstances) -> bool:
     operation = case.operation
     idle = isinstance(operation, Chown) and operation.uid == operation.gid == -1
@@ -144,6 +165,13 @@ DEVIATIONS: tuple[Deviation, ...] = (
         _merged_directory,
     ),
     Deviation(
+        "stale-reader",
+        frozenset(("device",)),
+        "With passthrough the kernel reads the lower file itself: a descriptor opened read-only "
+        "before a copy-up keeps the old content.",
+        _stale_reader,
+    ),
+    Deviation(
         "stray-whiteout",
         KERNEL,
         "A whiteout in a directory that no other layer has is listed, though it cannot be found: "
@@ -163,6 +191,13 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "Removing an ACL that is not there changes nothing, the change time neither, and copies "
         "nothing up.",
         _idle_acl,
+    ),
+    Deviation(
+        "nameless-lower-file",
+        KERNEL,
+        "A lower file that is open while its last name goes keeps the st_nlink that it has in its "
+        "layer.",
+        _nameless,
     ),
     Deviation(
         "forgotten-names",

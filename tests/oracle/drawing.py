@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Random operations, drawn with a view of the model so that most of them hit something.
 
-Each function gives a strategy for one kind of operation on the tree as it is now. Paths are mostly
-ones that exist or could be made, sometimes ones that cannot.
+Each function draws one operation (or a few that mean more together) for the tree as it is now.
+Paths are mostly ones that exist or could be made, sometimes ones that cannot.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import TypeAlias, TypeVar
 
 from hypothesis import strategies as st
 
@@ -27,19 +29,71 @@ from tests.oracle.values import (
     CAPABILITY,
     NOW,
     OMIT,
+    Bytes,
     Fill,
     Octal,
     OpenFlags,
     Time,
 )
 
+T = TypeVar("T")
+Operations: TypeAlias = tuple[op.AnyOperation, ...]
+Draw: TypeAlias = st.DrawFn
+
+NOREPLACE, EXCHANGE = 1, 2
+FILE, DIRECTORY, SYMLINK, SPECIAL = "file", "directory", "symlink", "special"
+
+_KINDS = {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: SYMLINK}
+_EVERY = (FILE, DIRECTORY, SYMLINK, SPECIAL)
 _DEEPEST = 4
-_LONG = b"n" * 255
-_TOO_LONG = b"n" * 256
 _FAR_FUTURE = 4_102_444_800 * SECOND  # 2100-01-01
 
-FILE, DIRECTORY, SYMLINK, SPECIAL = "file", "directory", "symlink", "special"
-_KINDS = {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: SYMLINK}
+_NEW_NAMES = (*NAMES, *NAMES, b"n" * 255)
+_MODES = (0o644, 0o600, 0o755, 0o700, 0o4755, 0o2775, 0o1777, 0)
+_NODES = (stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFREG, stat.S_IFCHR, stat.S_IFBLK)
+_DEVICES = ((1, 3), (0, 0), (300, 70_000))
+_IDS = (-1, 0, 1000, 12345)
+_TIMES: tuple[Time, ...] = (
+    NOW,
+    OMIT,
+    EPOCH + 100 * SECOND,
+    EPOCH + 101 * SECOND + 111_111_111,
+    EPOCH + 102 * SECOND + 999_999_999,
+    _FAR_FUTURE,
+    0,
+)
+_SIZES = (0, 1, 6, 4096, 5000, 70_000, 1_000_000, -1)
+_LENGTHS = (10, 4095, 4097, 70_001)
+_TEXTS = (b"", b"y", b"hello")
+_ACCESS = (os.O_RDWR, os.O_RDONLY, os.O_WRONLY)
+_FURTHER = (
+    0,
+    os.O_CREAT,
+    os.O_CREAT,
+    os.O_EXCL | os.O_CREAT,
+    os.O_TRUNC,
+    os.O_APPEND,
+    os.O_NOFOLLOW,
+    os.O_DIRECTORY,
+)
+_LINK_CONTENTS = (*CONTENTS, *CONTENTS, b"t" * 4095, b"")
+_XATTR_NAMES = (
+    b"user.one",
+    b"user.two",
+    b"user.overlay.opaque",
+    b"trusted.one",
+    b"trusted.overlay.opaque",
+    b"trusted.overlay.redirect",
+    b"trusted.overlay.overlay.x",
+    b"security.capability",
+    b"bogus.name",
+    b"user.",
+    b"user." + b"l" * 251,
+)
+_XATTR_VALUES: tuple[Bytes, ...] = (b"", b"y", b"value", Fill(3000, 1), Fill(65537, 1))
+_XATTR_FLAGS = (0, 0, os.XATTR_CREATE, os.XATTR_REPLACE)
+_ACL_NAMES = (b"system.posix_acl_access", b"system.posix_acl_default")
+_ACLS = (ACL_NAMED, ACL_DEFAULT, ACL_MINIMAL, ACL_BROKEN, b"")
 
 
 @dataclass(frozen=True)
@@ -62,288 +116,280 @@ class View:
         """Existing paths, without the root."""
         return [path for path, kind in self.objects if kind in kinds and path != b"."]
 
-    def opens(self, operation: op.Open | op.Save | op.Read) -> bool:
-        """Whether it opens nothing special: what that does is not the filesystem's matter."""
+    def is_special(self, path: bytes) -> bool:
+        """Whether opening it opens a device, FIFO or socket, which is no filesystem's matter."""
         try:
-            mode = self.model.stat(operation.path, True).mode
+            mode = self.model.stat(path, True).mode
         except OSError:
-            return True
-        return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+            return False
+        return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
-Operations = st.SearchStrategy[op.AnyOperation]
-Draw = Callable[[View], Operations]
-
-_EVERY = (FILE, DIRECTORY, SYMLINK, SPECIAL)
-_names = st.sampled_from((*NAMES, *NAMES, _LONG))
+@cache
+def _below(number: int) -> st.SearchStrategy[int]:
+    return st.integers(0, number - 1)
 
 
-def _fresh(view: View) -> st.SearchStrategy[bytes]:
-    """A name in an existing directory; it may be taken."""
-    above = [b"", *view.of_kind((DIRECTORY,))]
-    shallow = [path for path in above if path.count(b"/") < _DEEPEST - 1]
-    return st.builds(op_join, st.sampled_from(shallow), _names)
+def pick(draw: Draw, choices: Sequence[T]) -> T:
+    """One of some; the first is what shrinking arrives at."""
+    return choices[draw(_below(len(choices)))]
 
 
-def op_join(above: bytes, name: bytes) -> bytes:
+# -- paths
+
+
+def join(above: bytes, name: bytes) -> bytes:
     return above + b"/" + name if above else name
 
 
-def _odd(view: View) -> st.SearchStrategy[bytes]:
-    """Paths that lead nowhere: below what is no directory, without a parent, too long."""
-    above = [b"nowhere", *view.of_kind((FILE, SYMLINK, SPECIAL))]
-    below = st.builds(op_join, st.sampled_from(above), st.sampled_from(NAMES))
-    directories = [b"", *view.of_kind((DIRECTORY,))]
-    long = st.builds(op_join, st.sampled_from(directories), st.just(_TOO_LONG))
-    return st.one_of(below, below, long)
+def _fresh(draw: Draw, view: View) -> bytes:
+    """A name in an existing directory; it may be taken."""
+    above = [b"", *view.of_kind((DIRECTORY,))]
+    shallow = [path for path in above if path.count(b"/") < _DEEPEST - 1]
+    return join(pick(draw, shallow), pick(draw, _NEW_NAMES))
 
 
-def _existing(view: View, kinds: Collection[str] = _EVERY) -> st.SearchStrategy[bytes]:
+def _odd(draw: Draw, view: View) -> bytes:
+    """A path that leads nowhere: below what is no directory, without a parent, too long."""
+    if pick(draw, (True, True, False)):
+        above = [b"nowhere", *view.of_kind((FILE, SYMLINK, SPECIAL))]
+        return join(pick(draw, above), pick(draw, NAMES))
+    return join(pick(draw, [b"", *view.of_kind((DIRECTORY,))]), b"n" * 256)
+
+
+def _existing(draw: Draw, view: View, kinds: Collection[str] = _EVERY) -> bytes:
     paths = view.of_kind(kinds)
-    return st.sampled_from(paths) if paths else _fresh(view)
+    return pick(draw, paths) if paths else _fresh(draw, view)
 
 
-def _mostly(
-    often: st.SearchStrategy[bytes], view: View, *others: st.SearchStrategy[bytes]
-) -> st.SearchStrategy[bytes]:
-    """`often` in about nine of ten draws."""
-    rare = st.one_of(_existing(view), _fresh(view), _odd(view), *others)
-    return st.integers(0, 9).flatmap(lambda dice: rare if dice == 9 else often)
+def _rarely(draw: Draw) -> bool:
+    return draw(_below(12)) == 11
 
 
-def _some(view: View, *kinds: str) -> st.SearchStrategy[bytes]:
-    return _mostly(_existing(view, kinds or _EVERY), view)
+def _any(draw: Draw, view: View) -> bytes:
+    return pick(draw, (_existing, _fresh, _odd))(draw, view)
 
 
-def _new(view: View) -> st.SearchStrategy[bytes]:
-    return _mostly(_fresh(view), view)
+def _some(draw: Draw, view: View, *kinds: str) -> bytes:
+    """Mostly an existing path of some kinds."""
+    return _any(draw, view) if _rarely(draw) else _existing(draw, view, kinds or _EVERY)
 
 
-def _where(view: View, *kinds: str) -> st.SearchStrategy[Where]:
-    """An existing path, or sometimes the root."""
-    paths = _some(view, *kinds)
-    return st.integers(0, 7).flatmap(lambda dice: st.just(b".") if dice == 7 else paths)
+def _new(draw: Draw, view: View) -> bytes:
+    """Mostly a path where something could be made."""
+    return _any(draw, view) if _rarely(draw) else _fresh(draw, view)
 
 
-def _slot(view: View) -> st.SearchStrategy[int]:
-    return st.sampled_from(sorted(view.opened))
+def _openable(draw: Draw, view: View) -> bytes:
+    """Mostly a file, or one that is read already: what its readers see of a change matters."""
+    read = [opened.path for opened in view.opened.values() if opened.content is not None]
+    which = draw(_below(5 if read else 4))
+    if which == 4:
+        path = pick(draw, read)
+    elif which == 3:
+        path = _new(draw, view)
+    elif which == 2:
+        path = _existing(draw, view, (FILE, SYMLINK, DIRECTORY))
+    else:
+        path = _existing(draw, view, (FILE,))
+    return b"nowhere" if view.is_special(path) else path
 
 
-_modes = st.sampled_from((0o644, 0o600, 0o755, 0o700, 0o4755, 0o2775, 0o1777, 0)).map(Octal)
-_ids = st.sampled_from((-1, 0, 1000, 12345))
-_times: st.SearchStrategy[Time] = st.one_of(
-    st.just(NOW),
-    st.just(OMIT),
-    st.integers(0, 9).map(lambda number: EPOCH + (100 + number) * SECOND + number * 111_111_111),
-    st.just(_FAR_FUTURE),
-    st.just(0),
-)
-_sizes = st.sampled_from((0, 1, 6, 4096, 5000, 70_000, 1_000_000, -1))
-_data = st.one_of(
-    st.sampled_from((b"", b"y", b"hello")),
-    st.builds(Fill, st.sampled_from((10, 4095, 4097, 70_001)), st.integers(0, 99)),
-)
-_access = st.sampled_from((os.O_RDWR, os.O_RDONLY, os.O_WRONLY))
-_further = st.lists(
-    st.sampled_from(
-        (
-            os.O_CREAT,
-            os.O_CREAT,
-            os.O_EXCL | os.O_CREAT,
-            os.O_TRUNC,
-            os.O_APPEND,
-            os.O_NOFOLLOW,
-            os.O_DIRECTORY,
-        )
-    ),
-    max_size=3,
-)
+def _where(draw: Draw, view: View) -> Where:
+    """Mostly an existing path, sometimes the root."""
+    return b"." if _rarely(draw) else _some(draw, view)
 
 
-def _flags(access: int, further: list[int]) -> OpenFlags:
-    for flag in further:
-        access |= flag
-    if access & os.O_CREAT and access & os.O_DIRECTORY:
-        access &= ~os.O_DIRECTORY  # EINVAL or not, by kernel version (open(2), BUGS)
-    return OpenFlags(access)
+# -- values
 
 
-_open_flags = st.builds(_flags, _access, _further)
-_save_flags = st.builds(_flags, st.sampled_from((os.O_WRONLY, os.O_RDWR)), _further)
-_create_flags = _save_flags.map(lambda flags: OpenFlags((flags | os.O_CREAT) & ~os.O_DIRECTORY))
-_devices = st.sampled_from(((1, 3), (0, 0), (300, 70_000)))
-_link_contents = st.sampled_from((*CONTENTS, *CONTENTS, b"t" * 4095, b""))
-NOREPLACE, EXCHANGE = 1, 2
+def _mode(draw: Draw) -> Octal:
+    return Octal(pick(draw, _MODES))
 
 
-def _openable(view: View) -> st.SearchStrategy[bytes]:
-    files = _existing(view, (FILE,))
-    choices = [files, files, _existing(view, (FILE, SYMLINK, DIRECTORY)), _new(view)]
-    read_only = [opened.path for opened in view.opened.values() if opened.content is not None]
-    if read_only:
-        # Files that somebody reads already: what they see of a change is worth knowing.
-        choices.append(st.sampled_from(read_only))
-    return st.one_of(choices)
+def _data(draw: Draw) -> Bytes:
+    which = draw(_below(len(_TEXTS) + len(_LENGTHS)))
+    if which < len(_TEXTS):
+        return _TEXTS[which]
+    return Fill(_LENGTHS[which - len(_TEXTS)], draw(_below(100)))
 
 
-_xattr_names = st.sampled_from(
-    (
-        b"user.one",
-        b"user.two",
-        b"user.overlay.opaque",
-        b"trusted.one",
-        b"trusted.overlay.opaque",
-        b"trusted.overlay.redirect",
-        b"trusted.overlay.overlay.x",
-        b"security.capability",
-        b"bogus.name",
-        b"user.",
-        b"user." + b"l" * 251,
-    )
-)
-_xattr_values = st.one_of(
-    st.sampled_from((b"", b"y", b"value")), st.just(Fill(3000, 1)), st.just(Fill(65537, 1))
-)
-_xattr_flags = st.sampled_from((0, 0, os.XATTR_CREATE, os.XATTR_REPLACE))
-_acl_names = st.sampled_from((b"system.posix_acl_access", b"system.posix_acl_default"))
-_acls = st.sampled_from((ACL_NAMED, ACL_DEFAULT, ACL_MINIMAL, ACL_BROKEN, b""))
-_node_kinds = st.sampled_from((stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFREG, stat.S_IFCHR, stat.S_IFBLK))
-_node_modes = st.builds(lambda kind, mode: Octal(kind | mode), _node_kinds, _modes)
+def _flags(draw: Draw, access: int) -> OpenFlags:
+    flags = access | pick(draw, _FURTHER) | pick(draw, _FURTHER)
+    if flags & os.O_CREAT:
+        flags &= ~os.O_DIRECTORY  # together EINVAL or not, by kernel version (open(2), BUGS)
+    return OpenFlags(flags)
 
 
-def _attributes(where: st.SearchStrategy[Where]) -> list[Operations]:
+def _flag(draw: Draw) -> bool:
+    return pick(draw, (False, True))
+
+
+# -- operations
+
+
+def _save(draw: Draw, view: View, path: bytes) -> op.Save:
+    flags = _flags(draw, pick(draw, (os.O_WRONLY, os.O_RDWR)))
+    return op.Save(path, _data(draw), flags, _mode(draw))
+
+
+def making(draw: Draw, view: View) -> Operations:
+    which = draw(_below(5))
+    path = _new(draw, view)
+    if which == 0:
+        return (op.Mkdir(path, _mode(draw)),)
+    if which == 1:
+        if view.is_special(path):
+            path = b"nowhere"
+        saved = _save(draw, view, path)
+        flags = OpenFlags((saved.flags | os.O_CREAT) & ~os.O_DIRECTORY)
+        return (op.Save(path, saved.data, flags, saved.mode),)
+    if which == 2:
+        mode = Octal(pick(draw, _NODES) | _mode(draw))
+        return (op.Mknod(path, mode, pick(draw, _DEVICES)),)
+    if which == 3:
+        return (op.Symlink(pick(draw, _LINK_CONTENTS), path),)
+    return (op.Link(_some(draw, view, FILE, FILE, SYMLINK, SPECIAL), path, _flag(draw)),)
+
+
+def removing(draw: Draw, view: View) -> Operations:
+    if _flag(draw):
+        return (op.Rmdir(_some(draw, view, DIRECTORY)),)
+    return (op.Unlink(_some(draw, view, FILE, SYMLINK, SPECIAL)),)
+
+
+def renaming(draw: Draw, view: View) -> Operations:
+    which = draw(_below(4))
+    if which == 0:
+        return (op.Rename(_some(draw, view, DIRECTORY), _new(draw, view)),)
+    if which == 1:
+        old, new = _some(draw, view, DIRECTORY), _some(draw, view, DIRECTORY)
+        return (op.Rename(old, new, pick(draw, (0, EXCHANGE))),)
+    old = _some(draw, view)
+    new = _new(draw, view) if which == 2 else _some(draw, view)
+    return (op.Rename(old, new, pick(draw, (0, 0, 0, NOREPLACE, EXCHANGE, 3))),)
+
+
+def content(draw: Draw, view: View) -> Operations:
+    if _flag(draw):
+        return (op.Truncate(_some(draw, view, FILE), pick(draw, _SIZES)),)
+    return (_save(draw, view, _openable(draw, view)),)
+
+
+def opening(draw: Draw, view: View) -> Operations:
+    path, flags = _openable(draw, view), _flags(draw, pick(draw, _ACCESS))
+    return (op.Open(view.slot, path, flags, _mode(draw)),)
+
+
+def _read(slot: int) -> op.ReadAt:
+    return op.ReadAt(slot, 1 << 21, 0)
+
+
+def sharing(draw: Draw, view: View) -> Operations:
+    """What open descriptors show of each other and of the path."""
+    slot = pick(draw, sorted(view.opened))
+    path = pick(draw, sorted({opened.path for opened in view.opened.values()}))
+    which = draw(_below(7))
+    change: op.AnyOperation
+    if which <= 1:
+        change = op.WriteAt(slot, _data(draw), pick(draw, (0, 2, 4090, 100_000)))
+    elif which == 2 and not view.is_special(path):
+        change = _save(draw, view, path)
+    elif which == 3:
+        change = op.Truncate(pick(draw, (slot, path)), pick(draw, _SIZES))
+    elif which == 4:
+        change = op.Unlink(path)
+    elif which == 5:
+        change = op.Rename(_some(draw, view, FILE), path)
+    else:
+        return (_read(slot),)
+    return (change, _read(pick(draw, sorted(view.opened))))
+
+
+def descriptors(draw: Draw, view: View) -> Operations:
+    """What is done through descriptors that are open already."""
+    slot = pick(draw, sorted(view.opened))
+    which = draw(_below(8))
+    if which == 0:
+        return (op.Fsync(slot, _flag(draw)),)
+    if which == 1:
+        return (op.Close(slot),)
+    if which == 2:
+        return (op.List(slot),)
+    if which == 3:
+        return (op.Link(slot, _new(draw, view)),)
+    return _attribute(draw, slot)
+
+
+def attributes(draw: Draw, view: View) -> Operations:
+    return _attribute(draw, _where(draw, view))
+
+
+def _attribute(draw: Draw, where: Where) -> Operations:
     """Whatever can be done to an object by path or by descriptor."""
-    follow = st.booleans()
-    return [
-        st.builds(op.Chmod, where, _modes),
-        st.builds(op.Chown, where, _ids, _ids, follow),
-        st.builds(op.Utimens, where, _times, _times, follow),
-        st.builds(op.Setxattr, where, _xattr_names, _xattr_values, _xattr_flags, follow),
-        st.builds(op.Setxattr, where, _acl_names, _acls),
-        st.builds(op.Setxattr, where, st.just(b"security.capability"), st.just(CAPABILITY)),
-        st.builds(op.Removexattr, where, st.one_of(_xattr_names, _acl_names), follow),
-        st.builds(op.Getxattr, where, _xattr_names, follow),
-        st.builds(op.Truncate, where, _sizes),
-    ]
+    which = draw(_below(8))
+    follow = _flag(draw)
+    if which == 0:
+        return (op.Chmod(where, _mode(draw)),)
+    if which == 1:
+        return (op.Chown(where, pick(draw, _IDS), pick(draw, _IDS), follow),)
+    if which <= 3:
+        return (op.Utimens(where, pick(draw, _TIMES), pick(draw, _TIMES), follow),)
+    if which == 4:
+        name, value = pick(draw, _XATTR_NAMES), pick(draw, _XATTR_VALUES)
+        return (op.Setxattr(where, name, value, pick(draw, _XATTR_FLAGS), follow),)
+    if which == 5:
+        return (op.Setxattr(where, pick(draw, _ACL_NAMES), pick(draw, _ACLS)),)
+    if which == 6:
+        return (op.Setxattr(where, b"security.capability", CAPABILITY),)
+    return (op.Removexattr(where, pick(draw, (*_XATTR_NAMES, *_ACL_NAMES)), follow),)
 
 
-def making(view: View) -> Operations:
-    return st.one_of(
-        st.builds(op.Mkdir, _new(view), _modes),
-        st.builds(op.Save, _new(view), _data, _create_flags, _modes).filter(view.opens),
-        st.builds(op.Mknod, _new(view), _node_modes, _devices),
-        st.builds(op.Symlink, _link_contents, _new(view)),
-        st.builds(op.Link, _some(view, FILE, FILE, SYMLINK, SPECIAL), _new(view), st.booleans()),
-    )
+def looking(draw: Draw, view: View) -> Operations:
+    which = draw(_below(5))
+    if which == 0:
+        return (op.Stat(_any(draw, view), _flag(draw)),)
+    if which == 1:
+        return (op.List(_some(draw, view, DIRECTORY)),)
+    if which == 2:
+        return (op.Readlink(_some(draw, view, SYMLINK)),)
+    if which == 3:
+        return (op.Read(_openable(draw, view)),)
+    return (op.Getxattr(_where(draw, view), pick(draw, _XATTR_NAMES), _flag(draw)),)
 
 
-def removing(view: View) -> Operations:
-    return st.one_of(
-        st.builds(op.Unlink, _some(view, FILE, SYMLINK, SPECIAL)),
-        st.builds(op.Rmdir, _some(view, DIRECTORY)),
-    )
+def scenes(draw: Draw, view: View) -> Operations:
+    """A file is opened, changed or removed by its path, and read through the descriptor."""
+    path = pick(draw, view.of_kind((FILE,)))
+    slot = view.slot
+    flags = pick(draw, (os.O_RDONLY, os.O_RDWR, os.O_RDONLY | os.O_TRUNC))
+    history: list[op.AnyOperation] = [op.Open(slot, path, OpenFlags(flags))]
+    for _ in range(pick(draw, (1, 2))):
+        which = draw(_below(7))
+        if which == 0:
+            history.append(_save(draw, view, path))
+        elif which == 1:
+            history.append(op.Truncate(path, pick(draw, _SIZES)))
+        elif which == 2:
+            history.append(op.Chmod(path, _mode(draw)))
+        elif which == 3:
+            history.append(op.Unlink(path))
+        elif which == 4:
+            history.append(op.Rename(_some(draw, view, FILE), path))
+        elif which == 5:
+            history.append(op.Rename(path, _fresh(draw, view)))
+        else:
+            history.append(op.Link(path, _fresh(draw, view)))
+    if _flag(draw):
+        history.append(op.WriteAt(slot, _data(draw), 2))
+    return (*history, _read(slot))
 
 
-def renaming(view: View) -> Operations:
-    flags = st.sampled_from((0, 0, 0, NOREPLACE, EXCHANGE, NOREPLACE | EXCHANGE))
-    return st.one_of(
-        st.builds(op.Rename, _some(view), st.one_of(_new(view), _some(view)), flags),
-        st.builds(op.Rename, _some(view, DIRECTORY), _new(view)),
-        st.builds(
-            op.Rename,
-            _some(view, DIRECTORY),
-            _some(view, DIRECTORY),
-            st.sampled_from((0, EXCHANGE)),
-        ),
-    )
+Drawing: TypeAlias = Callable[[Draw, View], Operations]
 
 
-def content(view: View) -> Operations:
-    return st.one_of(
-        st.builds(op.Save, _openable(view), _data, _save_flags, _modes).filter(view.opens),
-        st.builds(op.Truncate, _where(view, FILE), _sizes),
-    )
-
-
-def opening(view: View) -> Operations:
-    slot = st.just(view.slot)
-    return st.builds(op.Open, slot, _openable(view), _open_flags, _modes).filter(view.opens)
-
-
-def sharing(view: View) -> Operations:
-    """What descriptors that are open already show of each other and of the path; see above."""
-    slot = _slot(view)
-    paths = st.sampled_from(sorted({opened.path for opened in view.opened.values()}))
-    reads = st.builds(op.ReadAt, slot, st.just(1 << 21), st.sampled_from((0, 3)))
-    writes = st.builds(op.WriteAt, slot, _data, st.sampled_from((0, 2, 4090, 100_000)))
-    return st.one_of(
-        reads,
-        reads,
-        writes,
-        writes,
-        st.builds(op.Save, paths, _data, _save_flags, _modes).filter(view.opens),
-        st.builds(op.Truncate, st.one_of(slot, paths), _sizes),
-        st.builds(op.Unlink, paths),
-        st.builds(op.Rename, _some(view, FILE), paths),
-    )
-
-
-def _reader_and_change(view: View) -> st.SearchStrategy[tuple[op.AnyOperation, ...]]:
-    """A file is opened, changed or removed through its path, and read through the descriptor."""
-    path = _existing(view, (FILE,))
-
-    def history(path: bytes) -> st.SearchStrategy[tuple[op.AnyOperation, ...]]:
-        at = st.just(path)
-        change = st.one_of(
-            st.builds(op.Save, at, _data, _save_flags),
-            st.builds(op.Truncate, at, _sizes),
-            st.builds(op.Chmod, at, _modes),
-            st.builds(op.Unlink, at),
-            st.builds(op.Rename, _some(view, FILE), at),
-            st.builds(op.Rename, at, _new(view)),
-            st.builds(op.Link, at, _new(view)),
-        )
-        flags = st.sampled_from((os.O_RDONLY, os.O_RDWR, os.O_RDONLY | os.O_TRUNC)).map(OpenFlags)
-        opened = st.builds(op.Open, st.just(view.slot), at, flags)
-        read = st.just(op.ReadAt(view.slot, 1 << 21, 0))
-        written = st.builds(op.WriteAt, st.just(view.slot), _data, st.just(2))
-        return st.one_of(
-            st.tuples(opened, change, read),
-            st.tuples(opened, change, change, read),
-            st.tuples(opened, change, written, read, change),
-        )
-
-    return path.flatmap(history)
-
-
-def scenes(view: View) -> st.SearchStrategy[tuple[op.AnyOperation, ...]]:
-    """Several operations that mean more together."""
-    return _reader_and_change(view)
-
-
-def descriptors(view: View) -> Operations:
-    """What is done through descriptors that are open already; there must be one."""
-    slot = _slot(view)
-    return st.one_of(
-        st.builds(op.Fsync, slot, st.booleans()),
-        st.builds(op.Close, slot),
-        st.builds(op.Stat, slot),
-        st.builds(op.List, slot),
-        st.builds(op.Link, slot, _new(view)),
-        *_attributes(slot),
-    )
-
-
-def attributes(view: View) -> Operations:
-    return st.one_of(_attributes(_where(view)))
-
-
-def looking(view: View) -> Operations:
-    anywhere = st.one_of(_where(view), _fresh(view), _odd(view))
-    return st.one_of(
-        st.builds(op.Stat, anywhere, st.booleans()),
-        st.builds(op.List, _where(view, DIRECTORY)),
-        st.builds(op.Readlink, _some(view, SYMLINK)),
-        st.builds(op.Read, _openable(view)).filter(view.opens),
-        st.builds(op.Getxattr, anywhere, _xattr_names, st.booleans()),
-    )
+def sensible(drawing: Drawing, view: View) -> bool:
+    """Whether what a kind of operations works on is there."""
+    if drawing in (sharing, descriptors):
+        return bool(view.opened)
+    return drawing is not scenes or bool(view.of_kind((FILE,)))

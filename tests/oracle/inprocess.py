@@ -355,9 +355,10 @@ class InProcess:
         if b"." in (both[0][1], both[1][1]):
             target_is_dot = both[1][1] == b"." and both[0][1] != b"."
             raise _fail(errno.EEXIST if flags & NOREPLACE and target_is_dot else errno.EBUSY)
-        source, target = (self._look(each) for each in both)
+        source = self._look(both[0])
         if source.node is None:
             raise _fail(errno.ENOENT)
+        target = self._look(both[1])
         if flags & NOREPLACE and target.node is not None:
             raise _fail(errno.EEXIST)
         if flags & EXCHANGE and target.node is None:

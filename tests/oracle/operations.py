@@ -44,6 +44,11 @@ __all__ = [
 ]
 
 
+_MODE = Octal(0o644)
+_SAVING = OpenFlags(os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+_DIRECTORY_MODE = Octal(0o755)
+
+
 @runtime_checkable
 class Operation(Protocol):
     """What a history consists of."""
@@ -66,10 +71,11 @@ class Open:
     slot: int
     path: bytes
     flags: OpenFlags
-    mode: Octal = Octal(0o644)
+    mode: Octal = _MODE
 
     def apply(self, on: Target) -> object:
-        return on.open(self.slot, self.path, self.flags, self.mode)
+        on.open(self.slot, self.path, self.flags, self.mode)
+        return None
 
     def touched(self) -> tuple[Where, ...]:
         return (self.path, parent(self.path))
@@ -80,7 +86,8 @@ class Close:
     slot: int
 
     def apply(self, on: Target) -> object:
-        return on.close(self.slot)
+        on.close(self.slot)
+        return None
 
     def touched(self) -> tuple[Where, ...]:
         return ()
@@ -135,8 +142,8 @@ class Save:
 
     path: bytes
     data: Bytes
-    flags: OpenFlags = OpenFlags(os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    mode: Octal = Octal(0o644)
+    flags: OpenFlags = _SAVING
+    mode: Octal = _MODE
 
     def apply(self, on: Target) -> object:
         on.open(-1, self.path, self.flags, self.mode)
@@ -155,7 +162,8 @@ class Truncate:
     size: int
 
     def apply(self, on: Target) -> object:
-        return on.truncate(self.where, self.size)
+        on.truncate(self.where, self.size)
+        return None
 
     def touched(self) -> tuple[Where, ...]:
         return (self.where,)
@@ -167,7 +175,8 @@ class Fsync:
     data_only: bool = False
 
     def apply(self, on: Target) -> object:
-        return on.fsync(self.slot, self.data_only)
+        on.fsync(self.slot, self.data_only)
+        return None
 
     def touched(self) -> tuple[Where, ...]:
         return ()
@@ -176,10 +185,11 @@ class Fsync:
 @dataclass(frozen=True)
 class Mkdir:
     path: bytes
-    mode: Octal = Octal(0o755)
+    mode: Octal = _DIRECTORY_MODE
 
     def apply(self, on: Target) -> object:
-        return on.mkdir(self.path, self.mode)
+        on.mkdir(self.path, self.mode)
+        return None
 
     def touched(self) -> tuple[Where, ...]:
         return (self.path, parent(self.path))
@@ -192,7 +202,8 @@ class Mknod:
     device: tuple[int, int] = (0, 0)
 
     def apply(self, on: Target) -> object:
-        return on.mknod(self.path, self.mode, os.makedev(*self.device))
+        on.mknod(self.path, self.mode, os.makedev(*self.device))
+        return None
 
     def touched(self) -> tuple[Where, ...]:
         return (self.path, parent(self.path))
@@ -204,7 +215,8 @@ class Symlink:
     path: bytes
 
     def apply(self, on: Target) -> object:
-        return on.symlink(self.content, self.path)
+        on.symlink(self.content, self.path)
+        return None
 
     def touched(self) -> tuple[Where, ...]:
         return (self.path, parent(self.path))
@@ -219,7 +231,8 @@ class Link:
     follow: bool = False
 
     def apply(self, on: Target) -> object:
-        return on.link(self.source, self.path, self.follow)
+        on.link(self.source, self.path, self.follow)
+        return None
 
     def touched(self) -> tuple[Where, ...]:
         return (self.source, self.path, parent(self.path))
@@ -230,7 +243,8 @@ class Unlink:
     path: bytes
 
     def apply(self, on: Target) -> object:
-        return on.unlink(self.path)
+        on.unlink(self.path)
+        return None
 
     def touched(self) -> tuple[Where, ...]:
         return (self.path, parent(self.path))
@@ -241,7 +255,8 @@ class Rmdir:
     path: bytes
 
     def apply(self, on: Target) -> object:
-        return on.rmdir(self.path)
+        on.rmdir(self.path)
+        return None
 
     def touched(self) -> tuple[Where, ...]:
         return (self.path, parent(self.path))
@@ -256,7 +271,8 @@ class Rename:
     flags: int = 0
 
     def apply(self, on: Target) -> object:
-        return on.rename(self.old, self.new, self.flags)
+        on.rename(self.old, self.new, self.flags)
+        return None
 
     def touched(self) -> tuple[Where, ...]:
         return (self.old, self.new, parent(self.old), parent(self.new))
@@ -268,7 +284,8 @@ class Chmod:
     mode: Octal
 
     def apply(self, on: Target) -> object:
-        return on.chmod(self.where, self.mode)
+        on.chmod(self.where, self.mode)
+        return None
 
     def touched(self) -> tuple[Where, ...]:
         return (self.where,)
@@ -284,7 +301,8 @@ class Chown:
     follow: bool = True
 
     def apply(self, on: Target) -> object:
-        return on.chown(self.where, self.uid, self.gid, self.follow)
+        on.chown(self.where, self.uid, self.gid, self.follow)
+        return None
 
     def touched(self) -> tuple[Where, ...]:
         return (self.where,)
@@ -298,7 +316,8 @@ class Utimens:
     follow: bool = True
 
     def apply(self, on: Target) -> object:
-        return on.utimens(self.where, self.atime, self.mtime, self.follow)
+        on.utimens(self.where, self.atime, self.mtime, self.follow)
+        return None
 
     def touched(self) -> tuple[Where, ...]:
         return (self.where,)
@@ -315,7 +334,8 @@ class Setxattr:
     follow: bool = True
 
     def apply(self, on: Target) -> object:
-        return on.setxattr(self.where, self.name, bytes(self.value), self.flags, self.follow)
+        on.setxattr(self.where, self.name, bytes(self.value), self.flags, self.follow)
+        return None
 
     def touched(self) -> tuple[Where, ...]:
         return (self.where,)
@@ -328,7 +348,8 @@ class Removexattr:
     follow: bool = True
 
     def apply(self, on: Target) -> object:
-        return on.removexattr(self.where, self.name, self.follow)
+        on.removexattr(self.where, self.name, self.follow)
+        return None
 
     def touched(self) -> tuple[Where, ...]:
         return (self.where,)

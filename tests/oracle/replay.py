@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 from tests.oracle.contenders import factory, scratch
 from tests.oracle.layers import Dir, File, HardLink, Meta, SoftLink, Special, Stack, Whiteout
@@ -96,7 +95,7 @@ def replay(
         trial = Trial(base, stack, [factory(kind) for kind in kinds])
         try:
             for action in history:
-                if isinstance(action, get_args(Step)):
+                if isinstance(action, Step):
                     trial.step(action)
                 else:
                     trial.perform(action)

@@ -145,10 +145,10 @@ def layers(draw: st.DrawFn, below: Tree, lowest: bool) -> Layer:
     """One layer over what the layers below show."""
     builder = _Builder(below)
     directories = [path for path, found in below.walk() if isinstance(found, Tree)]
-    kinds = ["file", "directory", "link", "symlink", "special", "whiteout"]
+    kinds = ["file", "directory", "file", "link", "symlink", "special", "file", "whiteout"]
     if directories:
         kinds.append("redirect")
-    for _ in range(draw(st.integers(0, 8))):
+    for _ in range(draw(st.integers(0, 12))):
         path = draw(_paths)
         kind = draw(st.sampled_from(kinds))
         if kind == "file":

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import ClassVar, get_args
+from typing import ClassVar, TypeAlias
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -29,11 +29,10 @@ from tests.oracle.trial import Trial
 from tests.support.transport import transports
 
 
-Action = AnyOperation | steps.Step | tuple[AnyOperation, ...]
-Draw = Callable[[drawing.View], st.SearchStrategy[Action]]
+Action: TypeAlias = drawing.Operations | steps.Step
 
 # How often each kind of action is drawn; one of them, chosen for each history, much more often.
-_WEIGHTS: tuple[tuple[Draw, int], ...] = (
+_WEIGHTS: tuple[tuple[drawing.Drawing, int], ...] = (
     (drawing.making, 4),
     (drawing.removing, 2),
     (drawing.renaming, 4),
@@ -43,7 +42,7 @@ _WEIGHTS: tuple[tuple[Draw, int], ...] = (
     (drawing.descriptors, 2),
     (drawing.attributes, 4),
     (drawing.looking, 2),
-    (drawing.scenes, 2),
+    (drawing.scenes, 4),
 )
 _ACCENT = 8
 _STEPS: tuple[tuple[steps.Step, int], ...] = (
@@ -52,25 +51,25 @@ _STEPS: tuple[tuple[steps.Step, int], ...] = (
     (steps.Age(), 3),
     (steps.Remount(), 1),
     (steps.Swap(), 1),
-    (steps.Freeze(), 1),
+    (steps.Freeze(), 2),
 )
-_steps = st.sampled_from([step for step, weight in _STEPS for _ in range(weight)])
-_ON_SLOTS = (drawing.sharing, drawing.descriptors)
+_STEP_LIST = [step for step, weight in _STEPS for _ in range(weight)]
+_STEP_WEIGHT = 2
 
 
-def _actions(machine: History) -> st.SearchStrategy[Action]:
-    """What may be done next."""
+@st.composite
+def _actions(draw: st.DrawFn) -> Action:
+    """What is done next."""
+    machine = draw(st.runner())
+    assert isinstance(machine, History)
     view = machine.view()
-    choices: list[Draw | None] = []
-    for number, (draw, weight) in enumerate(_WEIGHTS):
-        if view.opened or draw not in _ON_SLOTS:
-            choices += [draw] * (weight + _ACCENT * (number == machine.accent))
-    choices += [None] * 2
-
-    def chosen(draw: Draw | None) -> st.SearchStrategy[Action]:
-        return _steps if draw is None else draw(view)
-
-    return st.sampled_from(choices).flatmap(chosen)
+    choices: list[drawing.Drawing | None] = []
+    for number, (chosen, weight) in enumerate(_WEIGHTS):
+        if drawing.sensible(chosen, view):
+            choices += [chosen] * (weight + _ACCENT * (number == machine.accent))
+    choices += [None] * _STEP_WEIGHT
+    drawn = drawing.pick(draw, choices)
+    return drawing.pick(draw, _STEP_LIST) if drawn is None else drawn(draw, view)
 
 
 class History(RuleBasedStateMachine):
@@ -115,14 +114,14 @@ class History(RuleBasedStateMachine):
         assert self.trial is not None
         return drawing.View.of(self.trial.model, self.trial.opened, self._slot)
 
-    @rule(action=st.runner().flatmap(_actions))
+    @rule(action=_actions())
     def act(self, action: Action) -> None:
         assert self.trial is not None
-        if isinstance(action, get_args(steps.Step)):
+        if isinstance(action, steps.Step):
             if self.trial.freezable or action != steps.Freeze():
                 self.trial.step(action)
             return
-        for operation in action if isinstance(action, tuple) else (action,):
+        for operation in action:
             if not self.trial.possible(operation):
                 continue
             self.trial.perform(operation)

@@ -137,7 +137,7 @@ def _entry(
 class Difference(NamedTuple):
     """One thing that is not as in the model.
 
-    aspect -- errno, value, names, content, xattrs, identity, d_type, d_ino, ctime or a field of Face
+    aspect -- errno, value, names, content, xattrs, identity, d_type, d_ino, ctime or a Face field
     where  -- the path or slot, None for the outcome of an operation
     """
 
@@ -193,9 +193,7 @@ class Identities:
         self._devices: dict[tuple[int, int], int] = {}
         self._inodes: dict[tuple[int, int], int] = {}
 
-    def check(
-        self, objects: dict[bytes, tuple[int, int]], got: Snapshot
-    ) -> Iterator[Difference]:
+    def check(self, objects: dict[bytes, tuple[int, int]], got: Snapshot) -> Iterator[Difference]:
         """`objects` is each path's identity in the model."""
         devices: dict[tuple[int, int], int] = {}
         inodes: dict[tuple[int, int], int] = {}

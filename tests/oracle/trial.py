@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import stat
 import time
@@ -42,6 +43,7 @@ from tests.oracle.values import OMIT, errno_name
 Factory = Callable[[Path], Contender]
 """Makes a contender that will show its tree on the given empty directory."""
 
+_LONG = re.compile(r"(\w)\1{99,}")  # names and contents that are one byte many times
 _Times = dict[Where, tuple[int, int]]
 
 
@@ -460,7 +462,7 @@ class Trial:
             comment = "" if outcome.error is None else f"  # {outcome} in the model"
             lines.append(f"        {action!r},{comment}")
         lines += ["    ],", ")"]
-        return "\n".join(lines)
+        return _LONG.sub(lambda run: f"' + b'{run[1]}' * {len(run[0])} + b'", "\n".join(lines))
 
 
 def _attempt(operation: AnyOperation, target: Target) -> Outcome:

@@ -25,7 +25,18 @@ class Octal(int):
         return oct(self)
 
 
-_OPEN_FLAGS = ["O_WRONLY", "O_RDWR", "O_CREAT", "O_EXCL", "O_TRUNC", "O_APPEND", "O_NOFOLLOW", "O_TMPFILE", "O_DIRECTORY", "O_PATH"]
+_OPEN_FLAGS = [
+    "O_WRONLY",
+    "O_RDWR",
+    "O_CREAT",
+    "O_EXCL",
+    "O_TRUNC",
+    "O_APPEND",
+    "O_NOFOLLOW",
+    "O_TMPFILE",
+    "O_DIRECTORY",
+    "O_PATH",
+]
 
 
 class OpenFlags(int):
