@@ -18,13 +18,14 @@ FOREVER: Final = 0x7FFF_FFFF  # seconds
 _SECOND: Final = 1_000_000_000
 
 _entry = wire.ENTRY_REPLY.pack
-_entry_out = wire.ENTRY_OUT.pack
+_created = wire.CREATE_REPLY.pack
 _attr = wire.ATTR_REPLY.pack
 _direntplus = wire.DIRENTPLUS.pack
 _statx = wire.STATX_REPLY.pack
 _NOTHING: Final = wire.ENTRY_OUT.pack(0, 0, FOREVER, 0, *[0] * 18)
 _HEADER: Final = wire.OUT_HEADER.pack
 _ENTRY_SIZE: Final = wire.ENTRY_REPLY.size
+_CREATED_SIZE: Final = wire.CREATE_REPLY.size
 _ATTR_SIZE: Final = wire.ATTR_REPLY.size
 
 
@@ -85,8 +86,11 @@ def created(
     unique: int, node: int, found: Stat, attr_for: int, fh: int, flags: int, backing: int
 ) -> bytes:
     """An entry and an open file at once: CREATE and TMPFILE."""
-    ino, mode, nlink, uid, gid, rdev, size, blocks, blksize, atime, mtime, ctime = found
-    body = _entry_out(
+    ino, mode, nlink, uid, gid, _, size, blocks, blksize, atime, mtime, ctime = found
+    return _created(
+        _CREATED_SIZE,
+        0,
+        unique,
         node,
         0,
         FOREVER,
@@ -106,12 +110,13 @@ def created(
         nlink,
         uid,
         gid,
-        rdev,
+        0,
         blksize,
         0,
+        fh,
+        flags,
+        backing,
     )
-    opened = wire.OPEN_OUT.pack(fh, flags, backing)
-    return _HEADER(16 + len(body) + len(opened), 0, unique) + body + opened
 
 
 def attributes(unique: int, found: Stat, attr_for: int) -> bytes:

@@ -217,6 +217,7 @@ ENTRY_OUT: Final = Struct("=QQQQII" + _ATTR)
 ENTRY_REPLY: Final = Struct("=IiQ" + "QQQQII" + _ATTR)
 # attr_valid nsec pad, then fuse_attr
 ATTR_REPLY: Final = Struct("=IiQ" + "QII" + _ATTR)
+CREATE_REPLY: Final = Struct("=IiQ" + "QQQQII" + _ATTR + "QIi")
 OPEN_OUT: Final = Struct("=QIi")  # fh open_flags backing_id
 OPEN_REPLY: Final = Struct("=IiQ" + "QIi")
 WRITE_REPLY: Final = Struct("=IiQ" + "II")  # size pad
