@@ -296,7 +296,8 @@ def sharing(draw: Draw, view: View) -> Operations:
     elif which == 2 and not view.is_special(path):
         change = _save(draw, view, path)
     elif which == 3:
-        change = op.Truncate(pick(draw, (slot, path)), pick(draw, _SIZES))
+        by: tuple[int | bytes, ...] = (slot, path)
+        change = op.Truncate(pick(draw, by), pick(draw, _SIZES))
     elif which == 4:
         change = op.Unlink(path)
     elif which == 5:

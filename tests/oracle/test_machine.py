@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import ClassVar, TypeAlias
@@ -23,11 +23,9 @@ from tests.conftest import LayersFactory
 from tests.oracle import drawing, steps
 from tests.oracle.contenders import factory, present, scratch
 from tests.oracle.layers import Stack
-from tests.oracle.operations import AnyOperation, Open
+from tests.oracle.operations import Open
 from tests.oracle.stacks import stacks
 from tests.oracle.trial import Trial
-from tests.support.transport import transports
-
 
 Action: TypeAlias = drawing.Operations | steps.Step
 

@@ -37,8 +37,8 @@ from tests.oracle.trees import (
     face,
     snapshot,
 )
-from tests.support.clock import tick
 from tests.oracle.values import OMIT, errno_name
+from tests.support.clock import tick
 
 Factory = Callable[[Path], Contender]
 """Makes a contender that will show its tree on the given empty directory."""
@@ -482,5 +482,3 @@ def _raw(root: bytes) -> dict[bytes, object]:
         path: (entry.seen._replace(atime=0, blocks=0), entry.content, entry.xattrs)
         for path, entry in entries.items()
     }
-
-
