@@ -161,7 +161,10 @@ class Tree:
 
     def __init__(self, kind: Kind, cases: Iterable[Case]) -> None:
         self.kind = kind
-        self.layers: Layers = make_layers(kind.filesystem, "1g")
+        cases = list(cases)
+        # ext4 counts its inodes out at mkfs, tmpfs by memory.
+        many = kind.filesystem == "ext4" and any(case.nightly for case in cases)
+        self.layers: Layers = make_layers(kind.filesystem, "1g", 400_000 if many else None)
         self._daemon: Daemon | None = None
         self._begun: dict[str, Steps] = {}
         self._makers = self.layers.lower if kind.below else None
