@@ -121,7 +121,7 @@ def setattr(
         kept = current & ~stat.S_ISUID
         if current & stat.S_IXGRP:
             kept &= ~stat.S_ISGID
-        if kept != current and stat.S_ISREG(current):
+        if kept != current and not stat.S_ISDIR(current):
             mode = kept
     if mode is not None:
         _chmod(node, stat.S_IMODE(mode))
