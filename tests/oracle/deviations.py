@@ -51,6 +51,7 @@ class Circumstances:
     operation -- None when whole trees were compared
     opened    -- descriptors by slot
     renewed   -- the layers have been mounted again since the start
+    changed   -- something was done since the layers were mounted
     lost      -- names that the object has lost since the start while it had others
     """
 
@@ -58,6 +59,7 @@ class Circumstances:
     difference: Difference
     opened: dict[int, Opened]
     renewed: bool
+    changed: bool
     lost: int
 
 
@@ -67,6 +69,7 @@ class Deviation:
 
     heal -- the target is then given the model's mode and access ACL, so that the histories stay
             comparable
+    drop -- the descriptor is left alone on the target from then on
     """
 
     key: str
@@ -74,6 +77,7 @@ class Deviation:
     reason: str
     holds: Callable[[Circumstances], bool]
     heal: bool = False
+    drop: bool = False
 
 
 def _stale_reader(case: Circumstances) -> bool:
@@ -137,6 +141,16 @@ def _nameless(case: Circumstances) -> bool:
     )
 
 
+def _nameless_change(case: Circumstances) -> bool:
+    operation = case.operation
+    through_slot = isinstance(getattr(operation, "where", None), int)
+    return through_slot and case.difference == Difference("errno", None, "ok", "EEXIST")
+
+
+def _old_listing(case: Circumstances) -> bool:
+    return case.difference.aspect == "d_ino" and case.changed
+
+
 def _idle_chown(case: Circumstances) -> bool:
     operation = case.operation
     idle = isinstance(operation, Chown) and operation.uid == operation.gid == -1
@@ -198,6 +212,21 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "A lower file that is open while its last name goes keeps the st_nlink that it has in its "
         "layer.",
         _nameless,
+    ),
+    Deviation(
+        "nameless-change",
+        KERNEL,
+        "Nothing can be changed through a descriptor of a lower file whose name is gone: the "
+        "copy-up ends in EEXIST.",
+        _nameless_change,
+        drop=True,
+    ),
+    Deviation(
+        "old-listing",
+        KERNEL,
+        "A listing that was read before a copied-up file got a name in its directory gives that "
+        "name the number of the copy, until the next mount.",
+        _old_listing,
     ),
     Deviation(
         "forgotten-names",

@@ -24,6 +24,7 @@ from unionfs.union import Caller, File, Listing, Node, Stat, Union
 _CALLER = Caller(0, 0, UMASK)
 _MOST_LINKS = 40  # path_resolution(7)
 _SPECIAL_ERROR = errno.ENXIO
+_CAPABILITY = b"security.capability"
 _CAPABILITY_SIZES = {1: 12, 2: 20, 3: 24}
 NOREPLACE, EXCHANGE = 1, 2
 
@@ -405,6 +406,9 @@ class InProcess:
 
     def chown(self, where: Where, uid: int, gid: int, follow: bool) -> None:
         node, mode, file = self._at(where, follow)
+        if not stat.S_ISDIR(mode) and _CAPABILITY in self._union.listxattr(node):
+            # The VFS takes file capabilities away before it asks (notify_change, fs/attr.c).
+            self._union.removexattr(node, _CAPABILITY)
         self._union.setattr(
             node,
             uid=None if uid == -1 else uid,
@@ -524,7 +528,7 @@ def _check_xattr(name: bytes, value: bytes) -> None:
 def _check_capability(name: bytes, value: bytes) -> None:
     """EINVAL for what is no capability set (capabilities(7), "File capability extended attribute
     versioning")."""
-    if name == b"security.capability" and value:
+    if name == _CAPABILITY and value:
         version = value[3] if len(value) >= 4 else 0
         if _CAPABILITY_SIZES.get(version) != len(value):
             raise _fail(errno.EINVAL)

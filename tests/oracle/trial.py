@@ -74,12 +74,13 @@ class Past(NamedTuple):
 
 
 class _Side:
-    """A contender, the layers it has now, and which inodes it showed."""
+    """A contender, the layers it has now, which inodes it showed, and descriptors given up."""
 
     def __init__(self, contender: Contender, place: Place) -> None:
         self.contender = contender
         self.place = place
         self.identities = Identities()
+        self.dropped: set[int] = set()
 
 
 class Trial:
@@ -102,6 +103,7 @@ class Trial:
         self._ages = 0
         self._freezes = 0
         self._renewed = False
+        self._changed_since = False
         self._lost: Counter[tuple[int, int]] = Counter()
         self._umask = os.umask(0)
         self._sides: list[_Side] = []
@@ -156,8 +158,7 @@ class Trial:
         """Whether the descriptor it wants is open."""
         if isinstance(operation, Open):
             return operation.slot not in self.opened
-        wanted = [getattr(operation, field, None) for field in ("slot", "where", "source")]
-        return all(slot in self.opened for slot in wanted if isinstance(slot, int))
+        return _slots_of(operation) <= self.opened.keys()
 
     def _perform(self, operation: AnyOperation) -> Outcome:
         if operation.touched():
@@ -169,15 +170,23 @@ class Trial:
         if replaced is not None and expected.error is None:
             self._lost[replaced] += 1
         self.history.append(Past(operation, expected))
+        self._changed_since = True
         if isinstance(operation, Open) and expected.error is None:
             self.opened[operation.slot] = opened
+        slots = _slots_of(operation)
         for side in self._sides:
             target = side.contender
+            if slots & side.dropped:
+                if isinstance(operation, Close):
+                    _attempt(operation, target)
+                    side.dropped -= slots
+                continue
             before = self._ctimes(operation, target)
             got = _attempt(operation, target)
             differences = self._compared(operation, target, expected, got)
             self._judge(target, operation, differences)
-            self._judge(target, operation, self._changed(operation, target, ctimes, before))
+            if not slots & side.dropped:
+                self._judge(target, operation, self._changed(operation, target, ctimes, before))
         if isinstance(operation, Close):
             self.opened.pop(operation.slot, None)
         return expected
@@ -320,9 +329,10 @@ class Trial:
 
     def _renew(self, step: steps.Remount | steps.Swap | steps.Freeze) -> None:
         self.history.pop()
-        self._renewed = True
         self.close_all()
         self._compare()
+        self._renewed = True
+        self._changed_since = False
         self.history.append(Past(step, Outcome(None, None)))
         for side in self._sides:
             try:
@@ -412,7 +422,9 @@ class Trial:
         try:
             for difference in differences:
                 lost = self._lost_names(difference.where)
-                case = Circumstances(operation, difference, self.opened, self._renewed, lost)
+                case = Circumstances(
+                    operation, difference, self.opened, self._renewed, self._changed_since, lost
+                )
                 deviation = excuse(target.kind, case)
                 if deviation is None:
                     left.append(str(difference))
@@ -420,10 +432,15 @@ class Trial:
                     self.excused[deviation.key] += 1
                     if deviation.heal and difference.where is not None:
                         self._heal(target, difference.where)
+                    if deviation.drop and operation is not None:
+                        self._side_of(target).dropped |= _slots_of(operation)
         except OSError:
             left.append(traceback.format_exc())
         if left:
             self._fail(target, operation, left)
+
+    def _side_of(self, target: Target) -> _Side:
+        return next(side for side in self._sides if side.contender is target)
 
     def _heal(self, target: Target, where: Where) -> None:
         """Give an object the mode and the access ACL that it has in the model."""
@@ -463,6 +480,12 @@ class Trial:
             lines.append(f"        {action!r},{comment}")
         lines += ["    ],", ")"]
         return _LONG.sub(lambda run: f"' + b'{run[1]}' * {len(run[0])} + b'", "\n".join(lines))
+
+
+def _slots_of(operation: AnyOperation) -> set[int]:
+    """The descriptors that an operation works on."""
+    fields = (getattr(operation, field, None) for field in ("slot", "where", "source"))
+    return {field for field in fields if isinstance(field, int)}
 
 
 def _attempt(operation: AnyOperation, target: Target) -> Outcome:
