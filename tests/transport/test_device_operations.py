@@ -459,6 +459,40 @@ def test_fsync_fdatasync_syncfs(merged: Path) -> None:
         os.close(fd)
 
 
+def test_read_what_is_not_in_memory(
+    layers_ext4: Layers, start: Start, mode: dict[str, Any]
+) -> None:
+    """A read that has to wait for a disc is done elsewhere and comes out the same."""
+    data = os.urandom(3 << 20)
+    (layers_ext4.lower / "cold").write_bytes(data)
+    merged = start(layers_ext4, **mode).merged
+    with open(layers_ext4.lower / "cold", "rb") as real:
+        os.fsync(real.fileno())
+        for _ in range(3):
+            os.posix_fadvise(real.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            with open(merged / "cold", "rb", 0) as stream:
+                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                assert stream.read() == data
+                assert os.pread(stream.fileno(), 10, len(data) - 5) == data[-5:]
+
+
+def test_repeated_fsync_on_a_disc(layers_ext4: Layers, start: Start, mode: dict[str, Any]) -> None:
+    """Whether it is done at once or elsewhere depends on how long it took before."""
+    merged = start(layers_ext4, **mode).merged
+    fd = os.open(merged, os.O_RDONLY | os.O_DIRECTORY)
+    for number in range(20):
+        with open(merged / f"{number}", "wb", 0) as stream:
+            stream.write(b"x" * 1000 * number)
+            os.fsync(stream.fileno())
+            os.fdatasync(stream.fileno())
+        os.fsync(fd)
+        os.fdatasync(fd)
+    os.close(fd)
+    assert [os.stat(merged / f"{number}").st_size for number in range(20)] == [
+        1000 * number for number in range(20)
+    ]
+
+
 def test_fallocate_and_holes(merged: Path, layers: Layers) -> None:
     path = merged / "holes"
     with open(path, "w+b", 0) as stream:
