@@ -26,6 +26,7 @@ class Kind:
     below    the objects of the cases are made in a lower layer, before mounting
     lacks    what the kind cannot do: cases that need it are not in its table
     deviates the cases that fail on it by its nature, each with the reason
+    nightly  not part of an ordinary run
     """
 
     name: str
@@ -36,6 +37,7 @@ class Kind:
     options: dict[str, Option] = field(default_factory=dict)
     lacks: frozenset[Facility] = frozenset()
     deviates: dict[str, str] = field(default_factory=dict)
+    nightly: bool = False
 
     def table(self, cases: Iterable[Case]) -> list[Case]:
         """The cases that run on this kind."""
@@ -72,41 +74,46 @@ DEVICE_BELOW_DEVIATES = {
     "unlink.reopened_without_name": _STALE,
     "lock.survives_a_change": _UNTIED,
 }
-_NO_REDIRECT = "4.7: EXDEV, since the aufs format has no redirects"
-_NO_INDEX = "4.8: the aufs format has no index, so each name of a lower file is a file of its own"
+_NO_REDIRECT = "4.7: EXDEV, since there are no redirects"
+_NO_INDEX = "4.8: without an index each name of a lower file is a file of its own"
 _SHORTER = "the whiteout of a name has four bytes more than the name"
-AUFS_DEVIATES = (
-    dict.fromkeys(
-        (
-            "rename.every_type",
-            "rename.into_other_directory",
-            "rename.moves_ctime_of_the_object",
-            "rename.directory_over_empty_directory",
-            "rename.directory_over_full_directory",
-            "rename.directory_needs_write_to_move",
-            "rename.exchange_types",
-            "rename.exchange_directories",
-            "identity.numbers_of_every_type_stay",
-            "identity.numbers_of_directories_stay",
-            "marks.marks_are_not_listed",
-            "marks.forged_marks_do_nothing",
-            "marks.removed_stays_removed",
-            *(case.name for case in cases_of(rename_directory)),
-        ),
-        _NO_REDIRECT,
-    )
-    | dict.fromkeys(
-        (
-            "link.links_share_everything",
-            "link.links_across_directories",
-            "link.count_follows_the_names",
-            "link.replaced_by_rename",
-            "rename.exchange_with_itself",
-        ),
-        _NO_INDEX,
-    )
-    | dict.fromkeys(("names.longest_name", "names.longest_name_replaced"), _SHORTER)
+BARE_DEVIATES = dict.fromkeys(
+    (
+        "rename.every_type",
+        "rename.into_other_directory",
+        "rename.moves_ctime_of_the_object",
+        "rename.directory_over_empty_directory",
+        "rename.directory_over_full_directory",
+        "rename.directory_needs_write_to_move",
+        "rename.exchange_types",
+        "rename.exchange_directories",
+        "identity.numbers_of_every_type_stay",
+        "identity.numbers_of_directories_stay",
+        "marks.marks_are_not_listed",
+        "marks.forged_marks_do_nothing",
+        "marks.removed_stays_removed",
+        *(case.name for case in cases_of(rename_directory)),
+    ),
+    _NO_REDIRECT,
+) | dict.fromkeys(
+    (
+        "link.links_share_everything",
+        "link.links_across_directories",
+        "link.count_follows_the_names",
+        "link.replaced_by_rename",
+        "rename.exchange_with_itself",
+    ),
+    _NO_INDEX,
 )
+AUFS_DEVIATES = BARE_DEVIATES | dict.fromkeys(
+    ("names.longest_name", "names.longest_name_replaced"), _SHORTER
+)
+OPTIONS: list[tuple[str, dict[str, Option], dict[str, str]]] = [
+    ("metacopy", {"metacopy": "on"}, {}),
+    ("userxattr", {"userxattr": True}, {}),
+    ("volatile", {"volatile": True}, {}),
+    ("bare", {"redirect_dir": "off", "index": "off"}, BARE_DEVIATES),
+]
 PLAIN_LACKS = frozenset({Facility.UNION})
 
 
@@ -151,6 +158,21 @@ def kinds() -> list[Kind]:
                 options={"format": "aufs"},
                 lacks=lacks | stale | {Facility.PLAIN},
                 deviates=below | AUFS_DEVIATES,
+            ),
+            # The options that change where content and marks lie.
+            *(
+                Kind(
+                    f"{name}-{option}",
+                    "lamina",
+                    "ext4",
+                    below=True,
+                    transport=name,
+                    options=options,
+                    lacks=lacks | stale,
+                    deviates=below | deviates,
+                    nightly=True,
+                )
+                for option, options, deviates in OPTIONS
             ),
         ]
     return found

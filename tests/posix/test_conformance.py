@@ -51,7 +51,7 @@ def rows() -> list[ParameterSet]:
     found = []
     for kind in KINDS.values():
         for case in kind.table(TABLE):
-            marks = [pytest.mark.nightly] if case.nightly else []
+            marks = [pytest.mark.nightly] if case.nightly or kind.nightly else []
             if case.name in kind.deviates:
                 marks.append(pytest.mark.xfail(reason=kind.deviates[case.name], strict=True))
             found.append(pytest.param(kind.name, case, id=f"{kind.name}:{case.name}", marks=marks))
