@@ -180,11 +180,13 @@ class Loop:
             for fd, _ in ready:
                 if fd == self._reader:
                     os.read(fd, 4096)
-                else:
-                    if awake_until:
-                        spin.hit()
-                        awake_until = 0
-                    served = self._serve(fd) or served
+                    continue
+                if awake_until:
+                    spin.hit()
+                    awake_until = 0
+                elif not served:
+                    spin.woken(monotonic_ns())
+                served = self._serve(fd) or served
             self._run_calls()
             if self._stop_by:
                 if not (served or calls) or monotonic_ns() > self._stop_by:
@@ -221,8 +223,6 @@ class Loop:
         alone = len(self._channels) == 1
         served = 0
         awake_until = 0
-        if alone:
-            spin.woken(now())
         while True:
             size = receive(buffer)
             if size > 0:
