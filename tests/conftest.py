@@ -15,6 +15,14 @@ from tests.support.layers import Filesystem, Layers, make_layers
 from tests.support.transport import transports
 
 
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """Each test begins with the common umask, which a union in this process sets to 0."""
+    os.umask(0o022)
+    yield
+    os.umask(0o022)
+
+
 class LayersFactory(Protocol):
     """See `new_layers`."""
 

@@ -351,7 +351,10 @@ def tmpfile(
         kept = open_flags(flags) & ~os.O_NOFOLLOW
         return os.open(b".", kept | extra, stat.S_IMODE(mode), dir_fd=dirfd)
 
-    fd = _make_as(stack, caller, upper, b".", stat.S_IFREG | mode, maker)
+    try:
+        fd = _make_as(stack, caller, upper, b".", stat.S_IFREG | mode, maker)
+    except PermissionError:
+        fd = _give_nameless(stack, upper, maker(upper, b".", mode), caller)
     try:
         found = os.fstat(fd)
         layer = stack.upper_layer()
@@ -363,3 +366,19 @@ def tmpfile(
             os.close(fd)
         raise
     return stack.adopt(node), found, opened(stack, node, fd, flags)
+
+
+def _give_nameless(stack: Stack, upper: int, fd: int, caller: Caller) -> int:
+    """Hand a nameless file made with the daemon's own ids to the caller; see `make`."""
+    try:
+        above = os.stat(upper)
+        inherited = above.st_mode & stat.S_ISGID
+        gid = above.st_gid if inherited else stack.ids.stored_gid(caller.gid)
+        made = os.fstat(fd).st_mode
+        os.fchown(fd, stack.ids.stored_uid(caller.uid), gid)
+        # chown(2) takes set-id bits away.
+        os.fchmod(fd, stat.S_IMODE(made))
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
