@@ -22,18 +22,21 @@ from tests.support.daemon import Daemon, Option
 from tests.support.layers import Layers
 
 NAMES = ("a", "b", "dir/c")
+APART: dict[str, dict[str, Option]] = {"index=off": {"index": "off"}, "aufs": {"format": "aufs"}}
 
-JOINED: dict[str, Option] = {}
-APART: list[dict[str, Option]] = [{"index": "off"}, {"format": "aufs"}]
+
+def _furnish(place: Path) -> None:
+    """A lower file with three names."""
+    (place / "dir").mkdir(parents=True)
+    (place / "a").write_bytes(b"linked")
+    os.link(place / "a", place / "b")
+    os.link(place / "a", place / "dir" / "c")
 
 
 @pytest.fixture
 def linked(layers: Layers) -> Path:
-    """A lower file with three names; the merged root."""
-    (layers.lower / "dir").mkdir()
-    (layers.lower / "a").write_bytes(b"linked")
-    os.link(layers.lower / "a", layers.lower / "b")
-    os.link(layers.lower / "a", layers.lower / "dir" / "c")
+    """The merged root of a union over such a file."""
+    _furnish(layers.lower)
     return layers.merged
 
 
@@ -46,29 +49,35 @@ def _look(merged: Path, names: tuple[str, ...] = NAMES) -> dict[str, bytes]:
     return {name: (merged / name).read_bytes() for name in names}
 
 
-@pytest.mark.parametrize("removed", NAMES)
-@pytest.mark.parametrize("written", NAMES)
-def test_write_after_removal(
-    linked: Path, mount_union: MountUnion, removed: str, written: str
-) -> None:
+def test_write_after_removal(layers: Layers, mount_union: MountUnion) -> None:
     """Removing any name and writing by any other: the rest of the names have the new content."""
+    cases = {f"{NAMES.index(one)}{NAMES.index(two)}": (one, two) for one in NAMES for two in NAMES}
+    for room in cases:
+        _furnish(layers.lower / room)
     daemon = mount_union()
-    _look(linked)
-    (linked / removed).unlink()
-    rest = tuple(name for name in NAMES if name != removed)
-    if written == removed:
-        (linked / removed).write_bytes(b"another")
-        wanted = dict.fromkeys(rest, b"linked") | {removed: b"another"}
-    else:
-        _append(linked / written)
-        wanted = dict.fromkeys(rest, b"linked+")
+    wanted: dict[str, dict[str, bytes]] = {}
+    for room, (removed, written) in cases.items():
+        place = layers.merged / room
+        _look(place)
+        (place / removed).unlink()
+        rest = tuple(name for name in NAMES if name != removed)
+        if written == removed:
+            (place / removed).write_bytes(b"another")
+            wanted[room] = dict.fromkeys(rest, b"linked") | {removed: b"another"}
+        else:
+            _append(place / written)
+            wanted[room] = dict.fromkeys(rest, b"linked+")
     for _ in range(2):
-        assert _look(linked, tuple(wanted)) == wanted
+        for room, contents in wanted.items():
+            assert _look(layers.merged / room, tuple(contents)) == contents, cases[room]
         daemon.restart()
-    if written != removed:
-        assert not os.path.lexists(linked / removed)
-        assert {os.stat(linked / name).st_nlink for name in rest} == {2}
-        assert len({os.stat(linked / name).st_ino for name in rest}) == 1
+    for room, (removed, written) in cases.items():
+        if written != removed:
+            place = layers.merged / room
+            rest = tuple(name for name in NAMES if name != removed)
+            assert not os.path.lexists(place / removed), cases[room]
+            assert {os.stat(place / name).st_nlink for name in rest} == {2}, cases[room]
+            assert len({os.stat(place / name).st_ino for name in rest}) == 1, cases[room]
 
 
 def test_last_name_left(linked: Path, mount_union: MountUnion) -> None:
@@ -138,37 +147,40 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("options", APART, ids=["index=off", "aufs"])
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("change", CHANGES)
-def test_apart(
-    linked: Path, mount_union: MountUnion, options: dict[str, Option], name: str, change: str
-) -> None:
+def _faces(place: Path) -> dict[str, object]:
+    return {
+        name: (
+            (place / name).read_bytes(),
+            os.stat(place / name).st_mode,
+            os.listxattr(place / name),
+        )
+        for name in NAMES
+    }
+
+
+@pytest.mark.parametrize("way", APART)
+def test_apart(layers: Layers, mount_union: MountUnion, way: str) -> None:
     """Without an index a change by one name is a change of that name, and of no other."""
-    daemon: Daemon = mount_union(**options)  # type: ignore[arg-type]
-
-    def faces() -> dict[str, object]:
-        return {
-            each: (
-                (linked / each).read_bytes(),
-                os.stat(linked / each).st_mode,
-                os.listxattr(linked / each),
-            )
-            for each in NAMES
-        }
-
-    before = faces()
-    CHANGES[change](linked / name)
-    after = faces()
-    assert [each for each in NAMES if before[each] != after[each]] == [name]
+    rooms = {f"{change}-{NAMES.index(name)}": name for change in CHANGES for name in NAMES}
+    for room in rooms:
+        _furnish(layers.lower / room)
+    daemon: Daemon = mount_union(**APART[way])  # type: ignore[arg-type]
+    after = {}
+    for room, name in rooms.items():
+        place = layers.merged / room
+        before = _faces(place)
+        CHANGES[room.partition("-")[0]](place / name)
+        after[room] = _faces(place)
+        assert [each for each in NAMES if before[each] != after[room][each]] == [name], room
     daemon.restart()
-    assert faces() == after
+    for room in rooms:
+        assert _faces(layers.merged / room) == after[room], room
 
 
-@pytest.mark.parametrize("options", APART, ids=["index=off", "aufs"])
-def test_apart_removal(linked: Path, mount_union: MountUnion, options: dict[str, Option]) -> None:
+@pytest.mark.parametrize("way", APART)
+def test_apart_removal(linked: Path, mount_union: MountUnion, way: str) -> None:
     """Without an index names go one by one, and a removed one stays readable while open."""
-    daemon: Daemon = mount_union(**options)  # type: ignore[arg-type]
+    daemon: Daemon = mount_union(**APART[way])  # type: ignore[arg-type]
     _look(linked)
     fd = os.open(linked / "b", os.O_RDONLY)
     (linked / "b").unlink()

@@ -146,10 +146,21 @@ def _overlayfs(layers: Layers) -> Iterator[Path]:
         unmount_all(place)
 
 
-@pytest.mark.parametrize("filesystem", ["tmpfs", "ext4"])
-@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize(
+    ("scene", "filesystem"),
+    [
+        ("files", "ext4"),
+        ("links", "tmpfs"),
+        ("removed", "tmpfs"),
+        ("moved", "ext4"),
+        pytest.param("files", "tmpfs", marks=pytest.mark.nightly),
+        pytest.param("links", "ext4", marks=pytest.mark.nightly),
+        pytest.param("removed", "ext4", marks=pytest.mark.nightly),
+        pytest.param("moved", "tmpfs", marks=pytest.mark.nightly),
+    ],
+)
 class TestRemount:
-    """Each scene on each filesystem and transport."""
+    """Each scene on each transport, and on both filesystems in a nightly run."""
 
     @pytest.fixture
     def layers(self, new_layers: LayersFactory, filesystem: Filesystem) -> Layers:
