@@ -23,6 +23,7 @@ WHITEOUT: Final = b"whiteout"
 ESCAPE: Final = b"overlay."
 """``overlay.overlay.x`` on disk is a user's own ``overlay.x`` (overlayfs.rst, "Nesting")."""
 
+CAPABILITY: Final = b"security.capability"
 ACL_ACCESS: Final = b"system.posix_acl_access"
 ACL_DEFAULT: Final = b"system.posix_acl_default"
 

@@ -82,6 +82,7 @@ class Device:
     waiting   -- requests that wait for a copy-up
     unsettled -- node ids whose attributes may change without the kernel's knowledge just now
     refused   -- process → node id whose open was last answered ESTALE to it
+    disarmed  -- node id that root last took file capabilities from
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class Device:
         self.handles: dict[int, Handle] = {}
         self.unsettled: set[int] = set()
         self.refused: dict[int, int] = {}
+        self.disarmed = 0
         self.orders = Orders()
         self.backings = Backings(fd, False)
         self.notifier = Notifier(fd)

@@ -7,7 +7,7 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from unionfs.fuse import replies, wire
-from unionfs.fuse.request import BODY, NODE, UNIQUE, Answer, Head, Table
+from unionfs.fuse.request import BODY, NODE, UID, UNIQUE, Answer, Head, Table
 from unionfs.fuse.wire import Opcode
 from unionfs.node import File
 from unionfs.union import NOW
@@ -104,10 +104,21 @@ class Attributes:
             # A request that names nothing to change is what is left of a removal of privileges
             # that the VFS asked for: chown(-1, -1), or a write in passthrough by somebody without
             # CAP_FSETID (fuse_setattr drops ATTR_KILL_* under HANDLE_KILLPRIV_V2).
-            kill_suidgid=bool(valid & wire.FATTR_KILL_SUIDGID) or not valid & ~_SILENT,
+            kill_suidgid=bool(valid & wire.FATTR_KILL_SUIDGID) or self._unnamed(head, valid),
         )
         attr_for = 0 if head[NODE] in self._unsettled else replies.FOREVER
         return replies.attributes(head[UNIQUE], found, attr_for)
+
+    def _unnamed(self, head: Head, valid: int) -> bool:
+        """Whether a SETATTR that names nothing asks for set-id bits to be removed.
+
+        The same is left of a write by root to a file with capabilities: they were removed just
+        before, and root keeps set-id bits.
+        """
+        disarmed, self._device.disarmed = self._device.disarmed, 0
+        if valid & ~_SILENT:
+            return False
+        return head[UID] != 0 or disarmed != head[NODE]
 
     def statx(self, head: Head, buffer: memoryview) -> Answer:
         flags, _, fh, _, mask = wire.STATX_IN.unpack_from(buffer, BODY)

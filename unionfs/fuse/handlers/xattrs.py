@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from unionfs.fuse import wire
 from unionfs.fuse.request import BODY, NODE, UID, UNIQUE, Answer, Head, Table, end_of, name_at
 from unionfs.fuse.wire import Opcode
-from unionfs.names import ACL_ACCESS
+from unionfs.names import ACL_ACCESS, CAPABILITY
 
 if TYPE_CHECKING:
     from unionfs.fuse.device import Device
@@ -86,7 +86,10 @@ class Xattrs:
         node = self._nodes[head[NODE]]
         if self._device.waiting.put_off_metadata(node, head, buffer):
             return None
-        self._union.removexattr(node, name_at(head, buffer, BODY))
+        name = name_at(head, buffer, BODY)
+        self._union.removexattr(node, name)
+        if name == CAPABILITY and head[UID] == 0:
+            self._device.disarmed = head[NODE]
         return 0
 
 
