@@ -17,25 +17,31 @@ from tests.support.transport import ALL_TRANSPORTS
 
 
 def factory(kind: str) -> Factory:
-    """What makes a contender of a kind."""
-    if kind == "kernel":
-        return Kernel
-    if kind == "inprocess":
-        return _in_process
-    if kind in ALL_TRANSPORTS:
-        return lambda merged: Mounted(merged, kind)
+    """What makes a contender of a kind, such as kernel or inprocess+metacopy."""
+    base, *variants = kind.split("+")
+    unknown = set(variants) - {"metacopy", "userxattr"}
+    if unknown:
+        raise ValueError(f"no such variant: {', '.join(unknown)}")
+    metacopy, userxattr = "metacopy" in variants, "userxattr" in variants
+    if base == "kernel":
+        options = overlayfs.options(metacopy=metacopy, userxattr=userxattr)
+        return lambda merged: Kernel(merged, kind, options)
+    if base == "inprocess":
+        return lambda merged: _in_process(kind, metacopy=metacopy, userxattr=userxattr)
+    if base in ALL_TRANSPORTS:
+        return lambda merged: Mounted(merged, kind, metacopy=metacopy, userxattr=userxattr)
     raise ValueError(f"no such contender: {kind}")
 
 
-def _in_process(merged: Path) -> Contender:
+def _in_process(kind: str, *, metacopy: bool, userxattr: bool) -> Contender:
     from tests.oracle.inprocess import InProcess
 
-    return InProcess()
+    return InProcess(kind, metacopy=metacopy, userxattr=userxattr)
 
 
 def present(kinds: Iterable[str]) -> list[str]:
     """The kinds this machine has: where the kernel has no overlayfs, the model judges alone."""
-    return [kind for kind in kinds if kind != "kernel" or overlayfs.available()]
+    return [kind for kind in kinds if not kind.startswith("kernel") or overlayfs.available()]
 
 
 @contextmanager

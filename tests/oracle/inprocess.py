@@ -71,9 +71,11 @@ class InProcess:
     from one habit to the other.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str, *, metacopy: bool, userxattr: bool) -> None:
+        self._metacopy = metacopy
+        self._userxattr = userxattr
         self.name = "lamina in process"
-        self.kind = "inprocess"
+        self.kind = kind
         self._mounted: Union | None = None
         self._held: Counter[Node] = Counter()
         self._slots: dict[int, _Open] = {}
@@ -87,7 +89,15 @@ class InProcess:
         return self._mounted
 
     def attach(self, place: Place) -> None:
-        self._mounted = Union(MountConfig(lower=place.lowers, upper=place.upper, work=place.work))
+        self._mounted = Union(
+            MountConfig(
+                lower=place.lowers,
+                upper=place.upper,
+                work=place.work,
+                metacopy=self._metacopy,
+                userxattr=self._userxattr,
+            )
+        )
 
     def detach(self) -> None:
         assert not self._slots

@@ -5,28 +5,44 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 MNT_DETACH = 2
 MS_REMOUNT = 32
 
-OPTIONS: Mapping[str, str] = {
-    "index": "on",
-    "redirect_dir": "on",
-    "metacopy": "off",
-    "xino": "on",
-}
-"""What makes kernel overlayfs most like a plain directory, and most like the union."""
+
+def options(*, metacopy: bool = False, userxattr: bool = False) -> dict[str, str]:
+    """What makes kernel overlayfs most like a plain directory, and most like the union.
+
+    With userxattr it has neither redirects nor metacopy (overlayfs.rst, "User xattr").
+    """
+    if userxattr:
+        return {"userxattr": "", "index": "on", "xino": "on"}
+    chosen = {"index": "on", "redirect_dir": "on", "xino": "on"}
+    return chosen | {"metacopy": "on" if metacopy else "off"}
+
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def available() -> bool:
-    """Whether this kernel has overlayfs at all."""
-    return any(
-        line.split()[-1] == "overlay" for line in Path("/proc/filesystems").read_text().splitlines()
-    )
+    """Whether this kernel has overlayfs, built in or as a module."""
+    return _registered() or (_load() and _registered())
+
+
+def _registered() -> bool:
+    lines = Path("/proc/filesystems").read_text().splitlines()
+    return any(line.split()[-1] == "overlay" for line in lines)
+
+
+def _load() -> bool:
+    try:
+        done = subprocess.run(["modprobe", "overlay"], capture_output=True, check=False)
+    except FileNotFoundError:
+        return False
+    return done.returncode == 0
 
 
 def mount(
@@ -34,13 +50,13 @@ def mount(
     lowers: Sequence[bytes],
     upper: bytes | None,
     work: bytes | None,
-    options: Mapping[str, str] = OPTIONS,
+    options: Mapping[str, str],
 ) -> None:
     """Mount an overlay; paths without comma, colon or backslash."""
     words = [b"lowerdir=" + b":".join(lowers)]
     if upper is not None and work is not None:
         words += [b"upperdir=" + upper, b"workdir=" + work]
-    words += [f"{name}={value}".encode() for name, value in options.items()]
+    words += [f"{name}={value}".rstrip("=").encode() for name, value in options.items()]
     if _libc.mount(b"oracle", merged, b"overlay", 0, b",".join(words)) != 0:
         error = ctypes.get_errno()
         raise OSError(error, f"mount overlay: {os.strerror(error)}", b",".join(words))

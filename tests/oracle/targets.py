@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -20,7 +20,7 @@ from tests.oracle import overlayfs
 from tests.oracle.values import NOW, OMIT, UMASK, Time
 from tests.support import syscall
 from tests.support.clock import wait_until
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, Option
 
 Where = bytes | int
 """A path below the root (b"." is the root), or the slot of an open descriptor."""
@@ -64,7 +64,8 @@ class Target(Protocol):
     """The verbs, all relative to one root.
 
     name -- in messages
-    kind -- what deviations are listed by: plain, kernel, inprocess, pyfuse3, device
+    kind -- what deviations are listed by: plain, kernel, inprocess, pyfuse3, device; variants of
+            how it is mounted follow after a plus
     """
 
     name: str
@@ -327,8 +328,9 @@ def _identity(path: bytes) -> tuple[int, int]:
 class Kernel(Rooted):
     """Kernel overlayfs."""
 
-    def __init__(self, merged: Path) -> None:
-        super().__init__("kernel overlayfs", "kernel", merged)
+    def __init__(self, merged: Path, kind: str, options: Mapping[str, str]) -> None:
+        super().__init__("kernel overlayfs", kind, merged)
+        self._options = options
         self._mounted = False
 
     def attach(self, place: Place) -> None:
@@ -338,7 +340,7 @@ class Kernel(Rooted):
 
     def _try(self, place: Place) -> bool:
         try:
-            overlayfs.mount(self.root, place.lowers, place.upper, place.work)
+            overlayfs.mount(self.root, place.lowers, place.upper, place.work, self._options)
         except OSError as error:
             if error.errno == errno.EBUSY:
                 return False
@@ -363,8 +365,13 @@ class Kernel(Rooted):
 class Mounted(Rooted):
     """A union mounted by `lamina mount` over one transport."""
 
-    def __init__(self, merged: Path, transport: str) -> None:
-        super().__init__(f"lamina over {transport}", transport, merged)
+    def __init__(self, merged: Path, kind: str, *, metacopy: bool, userxattr: bool) -> None:
+        self._transport = kind.split("+")[0]
+        super().__init__(f"lamina over {self._transport}", kind, merged)
+        self._options: dict[str, Option] = {
+            "metacopy": "on" if metacopy else "off",
+            "userxattr": userxattr,
+        }
         self._daemon: Daemon | None = None
 
     def attach(self, place: Place) -> None:
@@ -374,8 +381,8 @@ class Mounted(Rooted):
             place.lowers,
             Path(os.fsdecode(place.upper)),
             Path(os.fsdecode(place.work)),
-            self.kind,
-            {},
+            self._transport,
+            self._options,
         )
         daemon.start()
         self._daemon = daemon

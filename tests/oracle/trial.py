@@ -84,14 +84,21 @@ class _Side:
 
 
 class Trial:
-    """`base` is an empty directory on the filesystem to try, and stays the caller's.
+    """`base` is an empty directory on the filesystem to try, and stays the caller's; `lowers` is
+    one for the lower layers, by default the same.
 
     performed -- operations so far
     excused   -- how often which deviation explained a difference
     opened    -- open descriptors, by slot
     """
 
-    def __init__(self, base: Path, stack: Stack, factories: Sequence[Factory]) -> None:
+    def __init__(
+        self,
+        base: Path,
+        stack: Stack,
+        factories: Sequence[Factory],
+        lowers: Path | None = None,
+    ) -> None:
         self.base = base
         self.stack = stack
         self.history: list[Past] = []
@@ -111,15 +118,15 @@ class Trial:
         (base / "plain").mkdir(mode=0o755)
         self.model = Plain(base / "plain")
         try:
-            self._prepare(factories)
+            self._prepare(factories, lowers or base)
         except BaseException:
             self.abandon()
             raise
 
-    def _prepare(self, factories: Sequence[Factory]) -> None:
+    def _prepare(self, factories: Sequence[Factory], below: Path) -> None:
         lowers = []
         for number, layer in enumerate(self.stack):
-            root = self.base / f"lower{number}"
+            root = below / f"lower{number}"
             root.mkdir(mode=0o755)
             Writer().write(parse(layer), root)
             lowers.append(os.fsencode(root))
@@ -443,11 +450,14 @@ class Trial:
         return next(side for side in self._sides if side.contender is target)
 
     def _heal(self, target: Target, where: Where) -> None:
-        """Give an object the mode and the access ACL that it has in the model."""
-        target.chmod(where, stat.S_IMODE(self.model.stat(where, False).mode))
+        """Give an object the mode, access ACL and modification time that it has in the model."""
+        seen = self.model.stat(where, False)
+        target.chmod(where, stat.S_IMODE(seen.mode))
         name = b"system.posix_acl_access"
         with contextlib.suppress(OSError):
             target.setxattr(where, name, self.model.getxattr(where, name, True), 0, True)
+        if clock_time(seen.mtime, self._start, self._now()) != CLOCK:
+            target.utimens(where, OMIT, seen.mtime, False)
 
     def _fail(
         self, target: Target | None, operation: AnyOperation | None, what: Sequence[str]
