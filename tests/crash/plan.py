@@ -103,33 +103,40 @@ def perform(root: Path, step: Step) -> None:
     VERBS[step.verb](str(root), step)
 
 
-def furnish(root: Path) -> None:
-    """The lower layer of one writer: files small and large, links, directories two deep."""
+def furnish(root: Path, links: bool = True) -> None:
+    """The lower layer of one writer: files small and large, links, directories two deep.
+
+    links -- with hard links, which only an index keeps together
+    """
     for name in ("a", "b"):
         (root / name / "a").mkdir(parents=True)
         for inner in ("c", "d"):
             (root / name / inner).write_bytes(f"{name}/{inner} ".encode() * 50)
             (root / name / "a" / inner).write_bytes(b"deep " * 5000)
     (root / "c").write_bytes(b"0123456789abcdef" * (BIG // 16))
-    os.link(root / "c", root / "a" / "e")
     (root / "d").write_bytes(b"")
-    os.link(root / "d", root / "e")
+    if links:
+        os.link(root / "c", root / "a" / "e")
+        os.link(root / "d", root / "e")
     os.symlink("a/c", root / "f")
     os.chmod(root / "a" / "c", 0o600)
 
 
-def plan(seed: int, length: int, scratch: Path) -> list[Step]:
+def plan(seed: int, length: int, scratch: Path, bare: bool = False) -> list[Step]:
     """`length` steps that all succeed, one after the other, on what `furnish` makes.
 
     `scratch` is an empty directory and holds the tree after all steps in the end.
+    bare -- for a union without redirects and index: no lower links, and no directory is moved
     """
     dice = random.Random(seed)
-    furnish(scratch)
+    furnish(scratch, links=not bare)
     steps: list[Step] = []
     verbs, weights = list(WEIGHTS), list(WEIGHTS.values())
     while len(steps) < length:
         step = _choose(dice, scratch, dice.choices(verbs, weights)[0], len(steps))
         if step.verb in ("append", "write", "empty") and os.path.islink(scratch / step.path):
+            continue
+        if bare and step.verb in ("rename", "exchange") and _has_directory(scratch, step):
             continue
         step = _within_a_page(scratch, step)
         try:
@@ -138,6 +145,11 @@ def plan(seed: int, length: int, scratch: Path) -> list[Step]:
             continue
         steps.append(step)
     return steps
+
+
+def _has_directory(root: Path, step: Step) -> bool:
+    paths = [root / step.path, root / step.other]
+    return any(path.is_dir() and not path.is_symlink() for path in paths)
 
 
 def _within_a_page(root: Path, step: Step) -> Step:
@@ -179,9 +191,9 @@ def _name(dice: random.Random, root: Path) -> str:
     return path
 
 
-def tree_after(steps: list[Step], count: int, place: Path) -> Path:
+def tree_after(steps: list[Step], count: int, place: Path, links: bool = True) -> Path:
     """A plain tree after the first `count` steps, in the empty directory `place`."""
-    furnish(place)
+    furnish(place, links)
     for step in steps[:count]:
         perform(place, step)
     return place

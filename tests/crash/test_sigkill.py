@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import LayersFactory, MountUnion
 from tests.crash.plan import clear, furnish, plan, tree_after
 from tests.crash.writer import Writer
-from tests.support.daemon import Daemon, command, environment
+from tests.support.daemon import Daemon, Option, command, environment
 from tests.support.face import Face, differences, faces
 from tests.support.layers import Filesystem, Layers
 from tests.support.mounttable import mount_at
@@ -35,18 +35,19 @@ def _seed() -> int:
 class Siege:
     """A union, its writers, and the kills it has to bear."""
 
-    def __init__(self, layers: Layers, daemon: Daemon, seed: int) -> None:
+    def __init__(self, layers: Layers, daemon: Daemon, seed: int, bare: bool) -> None:
         self.layers = layers
+        self.bare = bare
         self.dice = random.Random(seed)
         self.scratch = layers.more("scratch")
         self.writers: list[Writer] = []
         for number in range(WRITERS):
             name = f"writer{number}"
-            steps = plan(self.dice.randrange(1 << 30), STEPS, self.scratch)
+            steps = plan(self.dice.randrange(1 << 30), STEPS, self.scratch, bare)
             clear(self.scratch)
             self.writers.append(Writer(name, steps, layers.root / f"{name}.log"))
             (layers.lower / name).mkdir()
-            furnish(layers.lower / name)
+            furnish(layers.lower / name, links=not bare)
         self.lower = faces(layers.lower)
         self.daemon = daemon
         daemon.restart()
@@ -97,7 +98,8 @@ class Siege:
             for count in (writer.done, writer.done + 1):
                 if count > len(writer.steps):
                     continue
-                wanted = _comparable(faces(tree_after(writer.steps, count, self.scratch)))
+                plain = tree_after(writer.steps, count, self.scratch, links=not self.bare)
+                wanted = _comparable(faces(plain))
                 clear(self.scratch)
                 wrong = differences(wanted, found)
                 if not wrong:
@@ -117,9 +119,9 @@ def _comparable(found: dict[str, Face]) -> dict[str, Face]:
     return {name: face._replace(ino=0, nlink=0, mtime_ns=0) for name, face in found.items()}
 
 
-def _besiege(layers: Layers, daemon: Daemon, seed: int, kills: int) -> int:
+def _besiege(layers: Layers, daemon: Daemon, seed: int, kills: int, bare: bool = False) -> int:
     """Up to `kills` kills of one union, fewer if its plans come to an end; how many it bore."""
-    siege = Siege(layers, daemon, seed)
+    siege = Siege(layers, daemon, seed, bare)
     borne = 0
     try:
         while borne < kills and not siege.finished:
@@ -149,19 +151,34 @@ def test_five_kills(layers: Layers, mount_union: MountUnion, seed: int) -> None:
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("filesystem", ["tmpfs", "ext4"])
+@pytest.mark.parametrize(
+    ("filesystem", "options"),
+    [
+        ("tmpfs", {}),
+        ("ext4", {}),
+        ("ext4", {"metacopy": "on"}),
+        ("tmpfs", {"format": "aufs"}),
+        ("tmpfs", {"redirect_dir": "off", "index": "off", "userxattr": True}),
+    ],
+    ids=["tmpfs", "ext4", "metacopy", "aufs", "bare"],
+)
 def test_hundred_kills(
-    new_layers: LayersFactory, transport: str, seed: int, filesystem: Filesystem
+    new_layers: LayersFactory,
+    transport: str,
+    seed: int,
+    filesystem: Filesystem,
+    options: dict[str, Option],
 ) -> None:
     """A hundred kills of as many unions as their plans last for."""
+    bare = "format" in options or "index" in options
     borne = 0
     while borne < 100:
         layers = new_layers(filesystem, "512m")
-        daemon = Daemon(
-            layers.merged, [layers.lower], layers.upper, layers.work, transport, {}, limit=600
-        )
+        lowers = [layers.lower]
+        merged, upper, work = layers.merged, layers.upper, layers.work
+        daemon = Daemon(merged, lowers, upper, work, transport, options, limit=600)
         daemon.start()
         try:
-            borne += _besiege(layers, daemon, seed + borne, 100 - borne)
+            borne += _besiege(layers, daemon, seed + borne, 100 - borne, bare)
         finally:
             daemon.finish()
