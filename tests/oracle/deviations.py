@@ -21,6 +21,7 @@ from tests.oracle.operations import (
     Open,
     ReadAt,
     Removexattr,
+    Rename,
     Save,
     Setxattr,
     Truncate,
@@ -51,6 +52,7 @@ class Circumstances:
     """All that a condition may look at.
 
     operation -- None when whole trees were compared
+    failed    -- the operation failed in the model
     opened    -- descriptors by slot
     renewed   -- the layers have been mounted again since the start
     changed   -- something was done since the layers were mounted
@@ -59,6 +61,7 @@ class Circumstances:
 
     operation: AnyOperation | None
     difference: Difference
+    failed: bool
     opened: dict[int, Opened]
     renewed: bool
     changed: bool
@@ -148,7 +151,12 @@ def _nameless_change(case: Circumstances) -> bool:
     operation = case.operation
     through_slot = isinstance(getattr(operation, "where", None), int)
     difference = case.difference
-    return through_slot and (difference.aspect, difference.got) == ("errno", "EEXIST")
+    return (
+        through_slot
+        and difference.aspect == "errno"
+        and difference.where is None
+        and difference.got in ("EEXIST", "ENOENT")
+    )
 
 
 def _old_listing(case: Circumstances) -> bool:
@@ -173,6 +181,12 @@ def _armed_chown(case: Circumstances) -> bool:
 def _copied_content(case: Circumstances) -> bool:
     changes = isinstance(case.operation, Open | Save | WriteAt | Truncate)
     return changes and case.difference.aspect == "mtime" and case.difference.got == CLOCK
+
+
+def _failed_rename(case: Circumstances) -> bool:
+    difference = case.difference
+    failed = isinstance(case.operation, Rename) and case.failed
+    return failed and (difference.aspect, difference.got) == ("mtime", CLOCK)
 
 
 def _umask_over_acl(case: Circumstances) -> bool:
@@ -235,7 +249,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "nameless-change",
         KERNEL,
         "Nothing can be changed through a descriptor of a lower file whose name is gone: the "
-        "copy-up ends in EEXIST.",
+        "copy-up ends in EEXIST, or ENOENT if the directory is gone too.",
         _nameless_change,
         drop=True,
     ),
@@ -269,6 +283,14 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "Opening a file for writing of which only metadata was copied up sets its modification "
         "time, though nothing is written.",
         _copied_content,
+        heal=True,
+    ),
+    Deviation(
+        "failed-rename",
+        KERNEL,
+        "A rename that fails because the target is not empty may have set the directory's "
+        "modification time (on ext4).",
+        _failed_rename,
         heal=True,
     ),
     Deviation(

@@ -48,7 +48,8 @@ _EVERY = (FILE, DIRECTORY, SYMLINK, SPECIAL)
 _DEEPEST = 4
 _FAR_FUTURE = 4_102_444_800 * SECOND  # 2100-01-01
 
-_NEW_NAMES = (*NAMES, *NAMES, b"n" * 255)
+_LONG = b"n" * 255
+_NEW_NAMES = (*NAMES, *NAMES, _LONG)
 _MODES = (0o644, 0o600, 0o755, 0o700, 0o4755, 0o2775, 0o1777, 0)
 _NODES = (stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFREG, stat.S_IFCHR, stat.S_IFBLK)
 _DEVICES = ((1, 3), (0, 0), (300, 70_000))
@@ -154,7 +155,12 @@ def _odd(draw: Draw, view: View) -> bytes:
     if pick(draw, (True, True, False)):
         above = [b"nowhere", *view.of_kind((FILE, SYMLINK, SPECIAL))]
         return join(pick(draw, above), pick(draw, NAMES))
-    return join(pick(draw, [b"", *view.of_kind((DIRECTORY,))]), b"n" * 256)
+    return join(pick(draw, [b"", *view.of_kind((DIRECTORY,))]), _LONG + b"n")
+
+
+def _short(path: bytes) -> bytes:
+    """The same for a directory: kernel overlayfs writes no redirect beyond 256 bytes, but EXDEV."""
+    return path.replace(_LONG, b"c")
 
 
 def _existing(draw: Draw, view: View, kinds: Collection[str] = _EVERY) -> bytes:
@@ -237,7 +243,7 @@ def making(draw: Draw, view: View) -> Operations:
     which = draw(_below(5))
     path = _new(draw, view)
     if which == 0:
-        return (op.Mkdir(path, _mode(draw)),)
+        return (op.Mkdir(_short(path), _mode(draw)),)
     if which == 1:
         if view.is_special(path):
             path = b"nowhere"
@@ -261,12 +267,14 @@ def removing(draw: Draw, view: View) -> Operations:
 def renaming(draw: Draw, view: View) -> Operations:
     which = draw(_below(4))
     if which == 0:
-        return (op.Rename(_some(draw, view, DIRECTORY), _new(draw, view)),)
+        return (op.Rename(_some(draw, view, DIRECTORY), _short(_new(draw, view))),)
     if which == 1:
         old, new = _some(draw, view, DIRECTORY), _some(draw, view, DIRECTORY)
         return (op.Rename(old, new, pick(draw, (0, EXCHANGE))),)
     old = _some(draw, view)
     new = _new(draw, view) if which == 2 else _some(draw, view)
+    if {old, new} & set(view.of_kind((DIRECTORY,))):
+        old, new = _short(old), _short(new)
     return (op.Rename(old, new, pick(draw, (0, 0, 0, NOREPLACE, EXCHANGE, 3))),)
 
 
@@ -338,6 +346,8 @@ def _attribute(draw: Draw, where: Where) -> Operations:
         return (op.Utimens(where, pick(draw, _TIMES), pick(draw, _TIMES), follow),)
     if which == 4:
         name, value = pick(draw, _XATTR_NAMES), pick(draw, _XATTR_VALUES)
+        if name == b"security.capability" and not bytes(value):
+            value = b"y"  # an empty one can be set but not read, nor copied up by the kernel
         return (op.Setxattr(where, name, value, pick(draw, _XATTR_FLAGS), follow),)
     if which == 5:
         return (op.Setxattr(where, pick(draw, _ACL_NAMES), pick(draw, _ACLS)),)

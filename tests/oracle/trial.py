@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from tests.oracle import steps
 from tests.oracle.deviations import Circumstances, Opened, excuse
-from tests.oracle.layers import EPOCH, PREFIX, SECOND, Stack, Writer, merge, parse
+from tests.oracle.layers import EPOCH, PREFIX, SECOND, HardLink, Stack, Writer, merge, parse
 from tests.oracle.operations import AnyOperation, Close, Open, Rename, Unlink, Utimens
 from tests.oracle.targets import Contender, Place, Plain, Rooted, Target, Where
 from tests.oracle.trees import (
@@ -101,6 +101,7 @@ class Trial:
     ) -> None:
         self.base = base
         self.stack = stack
+        self._hard_links = any(isinstance(thing, HardLink) for each in stack for _, thing in each)
         self.history: list[Past] = []
         self.performed = 0
         self.excused: Counter[str] = Counter()
@@ -387,11 +388,12 @@ class Trial:
 
     @property
     def freezable(self) -> bool:
-        """Whether no file has several names: a layer by itself cannot hold all hard links.
+        """Whether no file has or had several names in the lower layers.
 
-        The index that ties names in upper to those in lower is not part of a layer.
+        What ties the names of such a file together once it is copied up is the index, which is not
+        part of a layer (overlayfs.rst, "Index directory").
         """
-        return all(
+        return not self._hard_links and all(
             stat.S_ISDIR(found.st_mode) or found.st_nlink == 1 for _, found in self.model.walk()
         )
 
@@ -428,9 +430,14 @@ class Trial:
         left = []
         try:
             for difference in differences:
-                lost = self._lost_names(difference.where)
                 case = Circumstances(
-                    operation, difference, self.opened, self._renewed, self._changed_since, lost
+                    operation=operation,
+                    difference=difference,
+                    failed=self.history[-1].outcome.error is not None,
+                    opened=self.opened,
+                    renewed=self._renewed,
+                    changed=self._changed_since,
+                    lost=self._lost_names(difference.where),
                 )
                 deviation = excuse(target.kind, case)
                 if deviation is None:
