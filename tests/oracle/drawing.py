@@ -369,7 +369,7 @@ def looking(draw: Draw, view: View) -> Operations:
     return (op.Getxattr(_where(draw, view), pick(draw, _XATTR_NAMES), _flag(draw)),)
 
 
-def scenes(draw: Draw, view: View) -> Operations:
+def watching(draw: Draw, view: View) -> Operations:
     """A file is opened, changed or removed by its path, and read through the descriptor."""
     path = pick(draw, view.of_kind((FILE,)))
     slot = view.slot
@@ -396,6 +396,48 @@ def scenes(draw: Draw, view: View) -> Operations:
     return (*history, _read(slot))
 
 
+def replacing(draw: Draw, view: View) -> Operations:
+    """A name becomes free, and something else gets it."""
+    path = pick(draw, view.of_kind(_EVERY))
+    history: list[op.AnyOperation] = []
+    if _flag(draw):
+        history.append(op.Rename(path, _short(_fresh(draw, view))))
+    else:
+        for below, kind in reversed(view.objects):
+            if below == path or below.startswith(path + b"/"):
+                history.append(op.Rmdir(below) if kind == DIRECTORY else op.Unlink(below))
+    which = draw(_below(5))
+    if which <= 1:
+        history.append(op.Mkdir(_short(path), _mode(draw)))
+    elif which == 2:
+        history.append(op.Rename(_existing(draw, view, (DIRECTORY,)), _short(path)))
+    elif which == 3:
+        history.append(op.Rename(_existing(draw, view), path))
+    else:
+        history.append(op.Save(path, _data(draw)))
+    return (*history, op.List(path))
+
+
+def inheriting(draw: Draw, view: View) -> Operations:
+    """A directory hands down its group, or an ACL, to what is made in it."""
+    above = pick(draw, view.of_kind((DIRECTORY,)))
+    if _flag(draw):
+        prepare: Operations = (
+            op.Chown(above, pick(draw, _IDS), 12345),
+            op.Chmod(above, Octal(0o2777)),
+        )
+    else:
+        prepare = (op.Setxattr(above, b"system.posix_acl_default", ACL_DEFAULT),)
+    name = above + b"/" + pick(draw, NAMES)
+    makers: tuple[op.AnyOperation, ...] = (
+        op.Mkdir(_short(name), Octal(0o777)),
+        op.Save(name, b"", OpenFlags(os.O_WRONLY | os.O_CREAT), Octal(0o666)),
+        op.Mknod(name, Octal(stat.S_IFIFO | 0o666)),
+        op.Symlink(b"a", name),
+    )
+    return (*prepare, pick(draw, makers))
+
+
 Drawing: TypeAlias = Callable[[Draw, View], Operations]
 
 
@@ -403,4 +445,8 @@ def sensible(drawing: Drawing, view: View) -> bool:
     """Whether what a kind of operations works on is there."""
     if drawing in (sharing, descriptors):
         return bool(view.opened)
-    return drawing is not scenes or bool(view.of_kind((FILE,)))
+    if drawing is watching:
+        return bool(view.of_kind((FILE,)))
+    if drawing is inheriting:
+        return bool(view.of_kind((DIRECTORY,)))
+    return drawing is not replacing or bool(view.of_kind(_EVERY))

@@ -38,7 +38,9 @@ _WEIGHTS: tuple[tuple[drawing.Drawing, int], ...] = (
     (drawing.descriptors, 2),
     (drawing.attributes, 4),
     (drawing.looking, 2),
-    (drawing.scenes, 4),
+    (drawing.watching, 4),
+    (drawing.replacing, 3),
+    (drawing.inheriting, 2),
 )
 _ACCENT = 8
 _STEPS: tuple[tuple[steps.Step, int], ...] = (

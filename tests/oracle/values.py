@@ -91,12 +91,13 @@ ACL_NAMED = acl(
     (MASK, 6, _NOBODY),
     (OTHER, 1, _NOBODY),
 )
+# Grants what the umask would take away, so that it shows whether the umask was applied.
 ACL_DEFAULT = acl(
     (USER_OBJ, 7, _NOBODY),
     (USER, 5, 1000),
-    (GROUP_OBJ, 5, _NOBODY),
-    (MASK, 5, _NOBODY),
-    (OTHER, 0, _NOBODY),
+    (GROUP_OBJ, 7, _NOBODY),
+    (MASK, 7, _NOBODY),
+    (OTHER, 6, _NOBODY),
 )
 ACL_BROKEN = acl((USER_OBJ, 7, _NOBODY))
 
