@@ -19,7 +19,7 @@ from unionfs.links import indexed_place, joins_names, read_links
 from unionfs.marks import DirectoryMarks, exists
 from unionfs.node import DT_DIRECTORY, Directory, Node
 from unionfs.readdir import load_names
-from unionfs.stack import Stack
+from unionfs.stack import NAMES_LIMIT, Stack
 
 NAME_MAX: Final = 255
 # After so many lookups that had to ask several layers, a directory's name map is read.
@@ -64,7 +64,9 @@ def find(stack: Stack, parent: Directory, name: bytes) -> Found | None:
         parent.probes += 1
         if parent.probes > _PROBES:
             parent.probes = 0
-            table = load_names(stack, parent)
+            table = load_names(stack, parent, NAMES_LIMIT // 4)
+            if table is None:  # too many to keep: the layers are asked, for as many lookups
+                parent.probes = -NAMES_LIMIT // 4
     if table is not None:
         where = table.get(name)
         if where is None:
