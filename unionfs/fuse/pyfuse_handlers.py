@@ -412,9 +412,10 @@ class Handlers(pyfuse3.Operations):
         elif start_id == 0:
             listing.rewind()
         node, lookup, reply = listing.node, self._lookup, pyfuse3.readdir_reply
-        following = start_id
-        for name, kind in itertools.islice(listing.entries, start_id, None):
-            following += 1
+        entries = listing.entries
+        for place in range(start_id, len(entries)):
+            name, kind = entries[place]
+            following = place + 1
             try:
                 found = lookup(node, name)
             except OSError:
