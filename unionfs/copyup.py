@@ -521,6 +521,24 @@ def _kept_times(dirfd: int):  # type: ignore[no-untyped-def]
         _set_times(dirfd, b".", before)
 
 
+def redirect_data(stack: Stack, node: Node) -> None:
+    """Name where a metadata-only copy's content lies, before it is found by another name.
+
+    Without the redirect the content is sought below by the copy's own name (overlayfs.rst,
+    "Metadata only copy up").
+    """
+    assert node.data is not None
+    assert node.parent is not None
+    path = node.real_path()
+    name = stack.marks.prefix + names.REDIRECT
+    try:
+        os.getxattr(path, name, follow_symlinks=node.follow)
+    except OSError:
+        above = node.parent.lower_path()
+        wanted = b"/" + (above + b"/" if above else b"") + node.name
+        os.setxattr(path, name, wanted, follow_symlinks=node.follow)
+
+
 def mark_impure(stack: Stack, parent: Directory) -> None:
     """Tell kernel overlayfs that children show another number than their own (overlay.impure)."""
     if parent.impure:

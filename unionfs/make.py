@@ -16,7 +16,7 @@ import stat
 from collections.abc import Callable
 
 from unionfs import acl, names, whiteout
-from unionfs.copyup import copy_up, copy_up_directory, mark_impure
+from unionfs.copyup import copy_up, copy_up_directory, mark_impure, redirect_data
 from unionfs.layer import proc_path
 from unionfs.links import write_links
 from unionfs.lookup import find
@@ -295,6 +295,8 @@ def link(stack: Stack, node: Node, parent: Directory, name: bytes) -> os.stat_re
         raise error(errno.EEXIST, name)
     copy_up(stack, node, metadata=True)
     upper = copy_up_directory(stack, parent).open()
+    if node.data is not None:
+        redirect_data(stack, node)
     write_links(stack, node, relative_to_lower=False)
     if node.ino != node.real:
         mark_impure(stack, parent)

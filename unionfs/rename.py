@@ -19,6 +19,7 @@ from unionfs.copyup import (
     copy_xattrs,
     link_alias,
     mark_impure,
+    redirect_data,
 )
 from unionfs.layer import proc_path
 from unionfs.lookup import Found, find, node_of
@@ -202,7 +203,7 @@ class _Move:
                 assert parent is not None
                 whiteout.make_opaque(stack, parent.parts[0].open(), node.name)
         elif node.data is not None:
-            self._redirect_data(node)
+            redirect_data(stack, node)
         if node.ino != node.real and not newparent.impure and len(newparent.parts) > 0:
             mark_impure(stack, newparent)
 
@@ -224,20 +225,6 @@ class _Move:
                 raise error(errno.EXDEV, node.name) from problem
             raise
         node.redirect = wanted
-
-    def _redirect_data(self, node: Node) -> None:
-        """A metadata-only copy has to say where its content stays behind."""
-        stack = self.stack
-        name = stack.marks.prefix + names.REDIRECT
-        path = node.real_path()
-        assert node.data is not None
-        assert node.parent is not None
-        try:
-            os.getxattr(path, name, follow_symlinks=node.follow)
-        except OSError:
-            above = node.parent.lower_path()
-            wanted = b"/" + (above + b"/" if above else b"") + node.name
-            os.setxattr(path, name, wanted, follow_symlinks=node.follow)
 
     def _empty(self, replaced: Directory) -> None:
         """Swap a directory that shows nothing, but holds whiteouts, for one that holds nothing.

@@ -16,8 +16,6 @@ from tests.oracle.operations import (
     AnyOperation,
     Chown,
     List,
-    Mkdir,
-    Mknod,
     Open,
     ReadAt,
     Removexattr,
@@ -28,7 +26,6 @@ from tests.oracle.operations import (
     WriteAt,
 )
 from tests.oracle.trees import CLOCK, Difference
-from tests.oracle.values import UMASK
 
 _ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
 _WHITEOUT_TYPES = (stat.S_IFCHR >> 12, stat.S_IFREG >> 12)
@@ -189,14 +186,6 @@ def _failed_rename(case: Circumstances) -> bool:
     return failed and (difference.aspect, difference.got) == ("mtime", CLOCK)
 
 
-def _umask_over_acl(case: Circumstances) -> bool:
-    difference = case.difference
-    if not isinstance(case.operation, Open | Save | Mkdir | Mknod) or difference.aspect != "mode":
-        return False
-    expected, got = int(str(difference.expected), 8), int(str(difference.got), 8)
-    return got == expected & ~UMASK
-
-
 def _listed(value: object) -> list[tuple[bytes, int]]:
     assert isinstance(value, list)
     return value
@@ -291,14 +280,6 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "A rename that fails because the target is not empty may have set the directory's "
         "modification time (on ext4).",
         _failed_rename,
-        heal=True,
-    ),
-    Deviation(
-        "umask-over-acl",
-        frozenset(("pyfuse3",)),
-        "libfuse applies the umask before the driver sees the mode, also where a default ACL is "
-        "to take its place.",
-        _umask_over_acl,
         heal=True,
     ),
     Deviation(

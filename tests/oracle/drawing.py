@@ -35,6 +35,7 @@ from tests.oracle.values import (
     OpenFlags,
     Time,
 )
+from tests.support import syscall
 
 T = TypeVar("T")
 Operations: TypeAlias = tuple[op.AnyOperation, ...]
@@ -438,6 +439,52 @@ def inheriting(draw: Draw, view: View) -> Operations:
     return (*prepare, pick(draw, makers))
 
 
+def nameless(draw: Draw, view: View) -> Operations:
+    """A file is made without a name, written, and perhaps given one (open(2), O_TMPFILE)."""
+    above = pick(draw, [b".", *view.of_kind((DIRECTORY,))])
+    flags = os.O_TMPFILE | pick(draw, (os.O_RDWR, os.O_WRONLY, os.O_RDWR | os.O_EXCL))
+    history: list[op.AnyOperation] = [op.Open(view.slot, above, OpenFlags(flags), _mode(draw))]
+    if _flag(draw):
+        history.append(op.WriteAt(view.slot, _data(draw), 0))
+    if _flag(draw):
+        history += _attribute(draw, view.slot)
+    for _ in range(draw(_below(3))):
+        history.append(op.Link(view.slot, _new(draw, view)))
+    if _flag(draw):
+        history.append(op.Close(view.slot))
+    return tuple(history)
+
+
+def _hole(draw: Draw, view: View, slot: int) -> op.AnyOperation:
+    if _flag(draw):
+        return op.Seek(
+            slot, pick(draw, (0, 4096, 50_000)), pick(draw, (os.SEEK_DATA, os.SEEK_HOLE))
+        )
+    keep, punch = syscall.FALLOC_FL_KEEP_SIZE, syscall.FALLOC_FL_PUNCH_HOLE
+    mode = pick(draw, (0, keep, keep | punch, punch))
+    return op.Allocate(slot, mode, pick(draw, (0, 4096, 10_000)), pick(draw, (1, 8192, 100_000, 0)))
+
+
+def holes(draw: Draw, view: View) -> Operations:
+    """A file gets holes, is changed in another way, and is asked for them (lseek(2))."""
+    path, slot = pick(draw, view.of_kind((FILE,))), view.slot
+    changes: tuple[op.AnyOperation, ...] = (
+        op.Truncate(path, 70_000),
+        op.Chmod(path, Octal(0o600)),
+        op.Read(path),
+    )
+    return (
+        op.Open(slot, path, OpenFlags(pick(draw, (os.O_RDWR, os.O_RDONLY)))),
+        _hole(draw, view, slot),
+        pick(draw, changes),
+        _hole(draw, view, slot),
+        _hole(draw, view, slot),
+    )
+
+
+# What libfuse's old interface, and so pyfuse3, does not pass on.
+EXTENDED = (nameless, holes)
+
 Drawing: TypeAlias = Callable[[Draw, View], Operations]
 
 
@@ -445,7 +492,7 @@ def sensible(drawing: Drawing, view: View) -> bool:
     """Whether what a kind of operations works on is there."""
     if drawing in (sharing, descriptors):
         return bool(view.opened)
-    if drawing is watching:
+    if drawing in (watching, holes):
         return bool(view.of_kind((FILE,)))
     if drawing is inheriting:
         return bool(view.of_kind((DIRECTORY,)))

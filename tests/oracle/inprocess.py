@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from tests.oracle.targets import Listed, Place, Seen, Where
 from tests.oracle.values import NOW, OMIT, UMASK, Time
+from tests.support import syscall
 from unionfs.config import MountConfig
 from unionfs.union import NOW as UNION_NOW
 from unionfs.union import Caller, File, Listing, Node, Stat, Union
@@ -229,6 +230,9 @@ class InProcess:
         exclusive = creating and bool(flags & os.O_EXCL)
         found = self._walk(path, follow=not (exclusive or flags & os.O_NOFOLLOW))
         node = found.node
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            self._open_nameless(slot, found, flags, mode)
+            return
         if node is None:
             if not creating:
                 raise _fail(errno.ENOENT)
@@ -256,6 +260,18 @@ class InProcess:
         else:
             raise _fail(_SPECIAL_ERROR)
         self._slots[slot] = opened
+
+    def _open_nameless(self, slot: int, found: _Found, flags: int, mode: int) -> None:
+        """O_TMPFILE (open(2)): the path is the directory's."""
+        if found.node is None:
+            raise _fail(errno.ENOENT)
+        if not stat.S_ISDIR(found.mode):
+            raise _fail(errno.ENOTDIR)
+        if flags & os.O_ACCMODE == os.O_RDONLY:
+            raise _fail(errno.EINVAL)
+        node, seen, file = self._union.tmpfile(found.node, mode, flags, _CALLER)
+        self._hold(node)
+        self._slots[slot] = _Open(node, seen.mode, flags, file, None, [*found.chain, node])
 
     def close(self, slot: int) -> None:
         opened = self._slots.pop(slot)
@@ -289,6 +305,22 @@ class InProcess:
             self._union.fsyncdir(opened.node, data_only)
         else:
             opened.file.fsync(data_only)
+
+    def fallocate(self, slot: int, mode: int, offset: int, length: int) -> None:
+        opened = self._slots[slot]
+        if offset < 0 or length <= 0:
+            raise _fail(errno.EINVAL)
+        keep, punch = syscall.FALLOC_FL_KEEP_SIZE, syscall.FALLOC_FL_PUNCH_HOLE
+        if mode & punch and not mode & keep:
+            raise _fail(errno.EOPNOTSUPP)
+        if not opened.writable or opened.file is None:
+            raise _fail(errno.EBADF)
+        opened.file.fallocate(mode, offset, length)
+
+    def lseek(self, slot: int, offset: int, whence: int) -> int:
+        opened = self._slots[slot]
+        assert opened.file is not None, "directories are not sought in"
+        return opened.file.lseek(offset, whence)
 
     def read(self, path: bytes) -> bytes:
         self.open(-2, path, os.O_RDONLY, 0)
@@ -329,11 +361,18 @@ class InProcess:
         found = self._free(path)
         if stat.S_ISDIR(mode):
             raise _fail(errno.EPERM)
-        if self._union.stat(node).nlink == 0:
+        if self._union.stat(node).nlink == 0 and not self._linkable(source):
             raise _fail(errno.ENOENT)
         linked, _ = self._union.link(node, found.parent, found.name)
         self._hold(linked)
         self._done()
+
+    def _linkable(self, source: Where) -> bool:
+        """A file without a name may get its first one, unless it was opened with O_EXCL."""
+        if not isinstance(source, int):
+            return False
+        flags = self._slots[source].flags
+        return flags & os.O_TMPFILE == os.O_TMPFILE and not flags & os.O_EXCL
 
     def unlink(self, path: bytes) -> None:
         found = self._walk(path, follow=False)

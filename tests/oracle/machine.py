@@ -41,6 +41,8 @@ _WEIGHTS: tuple[tuple[drawing.Drawing, int], ...] = (
     (drawing.watching, 4),
     (drawing.replacing, 3),
     (drawing.inheriting, 2),
+    (drawing.nameless, 2),
+    (drawing.holes, 2),
 )
 _ACCENT = 8
 _STEPS: tuple[tuple[steps.Step, int], ...] = (
@@ -63,6 +65,8 @@ def _actions(draw: st.DrawFn) -> Action:
     view = machine.view()
     choices: list[drawing.Drawing | None] = []
     for number, (chosen, weight) in enumerate(_WEIGHTS):
+        if chosen in drawing.EXTENDED and "pyfuse3" in machine.kinds:
+            continue
         if drawing.sensible(chosen, view):
             choices += [chosen] * (weight + _ACCENT * (number == machine.accent))
     choices += [None] * _STEP_WEIGHT

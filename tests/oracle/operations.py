@@ -16,6 +16,7 @@ from tests.oracle.targets import Target, Where
 from tests.oracle.values import Bytes, Octal, OpenFlags, Time
 
 __all__ = [
+    "Allocate",
     "Chmod",
     "Chown",
     "Close",
@@ -34,6 +35,7 @@ __all__ = [
     "Rename",
     "Rmdir",
     "Save",
+    "Seek",
     "Setxattr",
     "Stat",
     "Symlink",
@@ -167,6 +169,38 @@ class Truncate:
 
     def touched(self) -> tuple[Where, ...]:
         return (self.where,)
+
+
+@dataclass(frozen=True)
+class Allocate:
+    """fallocate(2)."""
+
+    slot: int
+    mode: int
+    offset: int
+    length: int
+
+    def apply(self, on: Target) -> object:
+        on.fallocate(self.slot, self.mode, self.offset, self.length)
+        return None
+
+    def touched(self) -> tuple[Where, ...]:
+        return (self.slot,)
+
+
+@dataclass(frozen=True)
+class Seek:
+    """lseek(2), for SEEK_DATA and SEEK_HOLE."""
+
+    slot: int
+    offset: int
+    whence: int
+
+    def apply(self, on: Target) -> object:
+        return on.lseek(self.slot, self.offset, self.whence)
+
+    def touched(self) -> tuple[Where, ...]:
+        return ()
 
 
 @dataclass(frozen=True)
@@ -415,6 +449,8 @@ AnyOperation: TypeAlias = (
     | Read
     | Save
     | Truncate
+    | Allocate
+    | Seek
     | Fsync
     | Mkdir
     | Mknod

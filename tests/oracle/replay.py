@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.oracle.contenders import factory, scratch
 from tests.oracle.layers import Dir, File, HardLink, Meta, SoftLink, Special, Stack, Whiteout
 from tests.oracle.operations import (
+    Allocate,
     AnyOperation,
     Chmod,
     Chown,
@@ -28,6 +29,7 @@ from tests.oracle.operations import (
     Rename,
     Rmdir,
     Save,
+    Seek,
     Setxattr,
     Stat,
     Symlink,
@@ -42,6 +44,7 @@ from tests.oracle.values import Fill
 
 __all__ = [
     "Age",
+    "Allocate",
     "Chmod",
     "Chown",
     "Close",
@@ -68,6 +71,7 @@ __all__ = [
     "Rename",
     "Rmdir",
     "Save",
+    "Seek",
     "Setxattr",
     "SoftLink",
     "Special",
