@@ -96,10 +96,11 @@ class State:
         self._db.close()
 
     def add(self, record: Record) -> None:
-        """Enter a container whose directory is complete. Raises LaunchError if the name is taken."""
+        """Enter a container whose directory is complete. Raises LaunchError for a name in use."""
         try:
             self._db.execute(
-                "INSERT INTO containers (id, name, image, image_id, created) VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO containers (id, name, image, image_id, created) "
+                "VALUES (?, ?, ?, ?, ?)",
                 (record.id, record.name, record.image, record.image_id, record.created),
             )
         except sqlite3.IntegrityError:
