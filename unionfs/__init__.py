@@ -67,6 +67,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from unionfs.changes import Change, diff
     from unionfs.cli import command_line
+    from unionfs.cli.arguments import DEBUG as DEBUG_FLAG
+    from unionfs.cli.arguments import HELP as HELP_FLAG
+    from unionfs.cli.arguments import Arguments, Command, Flag
+    from unionfs.cli.arguments import parse as parse_words
     from unionfs.config import MountConfig, SessionConfig
     from unionfs.errors import UnionError, UsageError
     from unionfs.fuse.daemon import start as mount
@@ -76,12 +80,17 @@ if TYPE_CHECKING:
     from unionfs.union import NOW, Caller, CopyUp, File, Listing, Node, Stat, Union
 
 __all__ = [
+    "DEBUG_FLAG",
+    "HELP_FLAG",
     "NOW",
+    "Arguments",
     "Caller",
     "Change",
+    "Command",
     "CopyUp",
     "Explanation",
     "File",
+    "Flag",
     "Listing",
     "MountConfig",
     "Node",
@@ -94,18 +103,24 @@ __all__ = [
     "diff",
     "explain",
     "mount",
+    "parse_words",
     "run",
     "serve",
     "unmount",
 ]
 
 _ROOMS = {
+    "DEBUG_FLAG": "cli.arguments:DEBUG",
+    "HELP_FLAG": "cli.arguments:HELP",
     "NOW": "union",
+    "Arguments": "cli.arguments",
     "Caller": "union",
     "Change": "changes",
+    "Command": "cli.arguments",
     "CopyUp": "union",
     "Explanation": "provenance",
     "File": "union",
+    "Flag": "cli.arguments",
     "Listing": "union",
     "MountConfig": "config",
     "Node": "union",
@@ -118,6 +133,7 @@ _ROOMS = {
     "diff": "changes",
     "explain": "provenance",
     "mount": "fuse.daemon:start",
+    "parse_words": "cli.arguments:parse",
     "run": "fuse.session",
     "serve": "fuse.session",
     "unmount": "fuse.unmount",

@@ -13,6 +13,7 @@ from bench.client import Client, client
 from bench.layers import EPOCH, age, fingerprint, grid, large, source_tree, sparse
 from bench.processes import CommandFailed, TookTooLong, run
 from bench.sizes import MIB
+from tests.support.clock import wait_until
 
 DIRS, FILES = 3, 4
 Do = Callable[..., float]
@@ -134,8 +135,15 @@ def test_a_command_that_does_not_end_is_killed_with_its_children(tmp_path: Path)
         run(["sh", "-c", f"sleep 600 & echo $! > {tmp_path}/pid; wait"], seconds=0.3)
     pid = int((tmp_path / "pid").read_text())
     stat = Path(f"/proc/{pid}/stat")
-    # Killed, it may still wait for its adopter to reap it.
-    assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+    def ended() -> bool:
+        try:
+            # Killed, it may still wait for its adopter to reap it.
+            return stat.read_text().rpartition(")")[2].split()[0] == "Z"
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+
+    wait_until(ended, "the child is gone")
 
 
 def test_a_command_that_is_not_there_is_named() -> None:

@@ -64,7 +64,10 @@ def test_understood(
         ([b"--lower"], "cannot understand --lower: it needs a value, DIR (see tool --help)"),
         ([b"--lower="], "cannot understand --lower: it needs a value, DIR (see tool --help)"),
         ([b"-o"], "cannot understand -o: it needs a value, OPTIONS (see tool --help)"),
-        ([b"--verbose=1"], "cannot understand --verbose: it takes no value (see tool --help)"),
+        (
+            [b"--verbose=yes"],
+            "cannot understand --verbose: it is true or false, not yes (see tool --help)",
+        ),
         ([b"-\xff\n"], "cannot understand -\\xff: there is no such option (see tool --help)"),
     ],
 )
@@ -193,3 +196,7 @@ def test_what_a_mount_loads() -> None:
     bare = [sys.executable, "-S", "-c", code]  # what site loads is not ours
     done = subprocess.run(bare, capture_output=True, text=True, env=environment(), check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_switch_is_taken_back() -> None:
+    assert not read(b"--verbose", b"--verbose=false").has("--verbose")

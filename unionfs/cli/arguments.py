@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reading the words of a command: flags and operands in any order, as GNU tools take them.
 
+The launcher's verbs are read by it too. A flag without a value may be given one after all, as
+docker's may: `--rm=false` takes an earlier `--rm` back.
+
 Words are bytes, since most of them are paths. The whole of argparse would cost a mount more time
 than the rest of its start, and says in several lines what ought to be one.
 """
@@ -9,7 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from unionfs.errors import UsageError, shown
 
@@ -29,12 +32,18 @@ class Flag(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A verb: how it is called, what it does, and its flags."""
+    """A verb: how it is called, what it does, and its flags.
+
+    `ordered`: flags stand before the first operand; what follows that is not looked at, since it
+    is another command's (`lamina run IMAGE ls -l`). A verb without any flags gets its words as they
+    are.
+    """
 
     name: str
     usage: str
     about: str
     flags: tuple[Flag, ...]
+    ordered: bool = False
 
     def help(self) -> str:
         lines = [f"usage: {self.name} {self.usage}", "", self.about, ""]
@@ -65,12 +74,17 @@ HELP = Flag(("-h", "--help"), None, "show this text")
 DEBUG = Flag(("--debug",), None, "tell more, with tracebacks where something fails")
 JSON = Flag(("--json",), None, "print JSON")
 
+_TRUE: Final = (b"true", b"True", b"TRUE", b"t", b"1")
+_FALSE: Final = (b"false", b"False", b"FALSE", b"f", b"0")
+
 
 def parse(command: Command, words: list[bytes]) -> Arguments | None:
     """Read the words after a verb; None if they ask for help, which is then printed.
 
     Raises UsageError for a word that does not fit.
     """
+    if not command.flags:
+        return Arguments({}, words)
     known = {name.encode(): flag for flag in command.flags for name in flag.names}
     found = Arguments({}, [])
     rest = iter(words)
@@ -81,16 +95,28 @@ def parse(command: Command, words: list[bytes]) -> Arguments | None:
             name, equals, value = word.partition(b"=")
             flag = _known(command, known, name)
             if equals and flag.value is None:
-                raise _misunderstood(command, name, "it takes no value")
+                _switch(command, found, flag, name, value)
+                continue
             _add(command, found, flag, name, value if equals else None, rest)
         elif word.startswith(b"-") and word != b"-":
             _read_short(command, known, found, word, rest)
         else:
             found.operands.append(word)
+            if command.ordered:
+                found.operands.extend(rest)
     if HELP.key in found.flags:
         sys.stdout.write(command.help() + "\n")
         return None
     return found
+
+
+def _switch(command: Command, found: Arguments, flag: Flag, name: bytes, value: bytes) -> None:
+    if value in _TRUE:
+        found.flags[flag.key] = [b""]
+    elif value in _FALSE:
+        found.flags.pop(flag.key, None)
+    else:
+        raise _misunderstood(command, name, f"it is true or false, not {shown(value)}")
 
 
 def _read_short(
