@@ -62,7 +62,7 @@ keep a daemon from waiting for itself:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # as `typing` has it, which would be slow to load
 
 if TYPE_CHECKING:
     from unionfs.changes import Change, diff

@@ -9,7 +9,8 @@ ACLs"; the layout is linux/posix_acl_xattr.h).
 from __future__ import annotations
 
 import struct
-from typing import Final
+
+from unionfs.typed import Final
 
 _VERSION: Final = 2
 _ENTRY: Final = struct.Struct("<HHI")

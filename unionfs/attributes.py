@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import Final
 
 from unionfs import names
 from unionfs.copyup import copy_up
@@ -20,6 +19,7 @@ from unionfs.marks import list_xattrs
 from unionfs.node import Directory, File, Node, Stat
 from unionfs.stack import Stack
 from unionfs.sys import calls
+from unionfs.typed import Final
 
 _XATTR_NAME_MAX: Final = 255
 # Half the cost of calling the named tuple, on the way of every attribute reply.

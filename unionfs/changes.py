@@ -12,7 +12,6 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Final, Literal, NamedTuple
 
 from unionfs import origin
 from unionfs.config import Format, MountConfig
@@ -25,6 +24,7 @@ from unionfs.node import Directory, Node
 from unionfs.readdir import entries, scan
 from unionfs.stack import Stack
 from unionfs.sys.calls import Handle
+from unionfs.typed import Final, Literal, NamedTuple
 
 __all__ = ["Change", "Kind", "diff"]
 

@@ -7,9 +7,7 @@ whether the layers they name are any good is for `Union` to say.
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, field
-from typing import Literal
+from unionfs.typed import Literal, NamedTuple
 
 __all__ = ["Format", "IdMap", "MountConfig", "SessionConfig", "Transport"]
 
@@ -18,17 +16,8 @@ Transport = Literal["auto", "device", "pyfuse3"]
 IdMap = tuple[tuple[int, int, int], ...]  # (id inside the union, id on the layers, how many)
 
 
-def _is_root() -> bool:
-    return os.geteuid() == 0
-
-
-def _is_user() -> bool:
-    return os.geteuid() != 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountConfig:
-    """What the union is made of and how it behaves; nothing of FUSE.
+class MountConfig(NamedTuple):
+    """What the union is made of and how it behaves; nothing of FUSE. Given by name.
 
     lower         -- read-only layers, topmost first, absolute paths
     upper         -- the layer that takes the changes, absolute path; None makes a read-only union
@@ -56,7 +45,7 @@ class MountConfig:
     volatile: bool = False
     redirect_dir: bool = True
     metacopy: bool = False
-    index: bool = True
+    index: bool = True  # type: ignore[assignment]  # covers tuple.index, of no use here
     xattrs: bool = True
     acl: bool = True
     read_only: bool = False
@@ -66,17 +55,16 @@ class MountConfig:
     gidmapping: IdMap = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionConfig:
-    """How the union is shown to the system; nothing of layers.
+class SessionConfig(NamedTuple):
+    """How the union is shown to the system; nothing of layers. Given by name.
 
     mountpoint  -- absolute path of the directory to mount on
     transport   -- "auto": device where it can run, else pyfuse3
     fsname      -- the source in /proc/mounts; the filesystem's type is fuse.<subtype>
     subtype     -- see fsname
-    allow_other -- users other than the mounter may enter; by default when root mounts
-    read_only … lazytime -- the mount flags of mount(8) with the same names; by default nosuid and
-                   nodev where the mounter is not root
+    allow_other -- users other than the mounter may enter; None: they may when root mounts
+    read_only … lazytime -- the mount flags of mount(8) with the same names; None for nosuid and
+                   nodev: set where the mounter is not root
     passthrough -- let the kernel read and write the layers' files by itself where it can
     debug       -- requests and unexpected errors are reported on stderr
     """
@@ -85,10 +73,10 @@ class SessionConfig:
     transport: Transport = "auto"
     fsname: str = "lamina"
     subtype: str = "lamina"
-    allow_other: bool = field(default_factory=_is_root)
+    allow_other: bool | None = None
     read_only: bool = False
-    nosuid: bool = field(default_factory=_is_user)
-    nodev: bool = field(default_factory=_is_user)
+    nosuid: bool | None = None
+    nodev: bool | None = None
     noexec: bool = False
     noatime: bool = False
     nodiratime: bool = False

@@ -12,7 +12,6 @@ import contextlib
 import errno
 import os
 import stat
-from typing import Final
 
 from unionfs import names, origin
 from unionfs.layer import Layer, Part, proc_path
@@ -21,6 +20,7 @@ from unionfs.marks import list_xattrs
 from unionfs.node import Directory, Links, Node
 from unionfs.stack import Stack
 from unionfs.sys import calls
+from unionfs.typed import Final
 
 _CHUNK: Final = 1 << 24
 # From this much on the disc begins to write while the copy goes on: an fsync ends it (bytes).

@@ -11,11 +11,11 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from typing import Final
 
 from unionfs import attributes, copyup
 from unionfs.node import Node
 from unionfs.stack import Stack
+from unionfs.typed import Final
 
 __all__ = ["KINDS", "differences"]
 

@@ -16,10 +16,10 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from typing import Final
 
 from unionfs.errors import UnionError
 from unionfs.sys import calls
+from unionfs.typed import Final
 
 O_DIRECTORY_PATH: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _STRICT: Final = calls.RESOLVE_BENEATH | calls.RESOLVE_NO_SYMLINKS | calls.RESOLVE_NO_XDEV

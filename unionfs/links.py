@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-from typing import Final
 
 from unionfs import names, origin
 from unionfs.layer import Part
 from unionfs.node import Links, Node
 from unionfs.stack import Stack
+from unionfs.typed import Final
 
-_NLINK: Final = re.compile(rb"([UL])([+-]\d{1,9})\Z")
+_DIGITS: Final = 9  # of the offset in an overlay.nlink mark, at most
 
 
 def joins_names(stack: Stack, part: Part) -> bool:
@@ -60,14 +59,21 @@ def read_links(
         lower = resolved[1] if resolved is not None else None
     below = lower.st_nlink if lower is not None else 0
     count = upper.st_nlink - 1
-    match = _NLINK.match(nlink) if nlink is not None else None
-    if match is not None:
-        base, offset = match.groups()
-        if base == b"U":
-            count = upper.st_nlink + int(offset)
+    offset = _offset(nlink)
+    if nlink is not None and offset is not None:
+        if nlink.startswith(b"U"):
+            count = upper.st_nlink + offset
         elif lower is not None:
-            count = below + int(offset)
+            count = below + offset
     return Links(below, max(count, 1), name)
+
+
+def _offset(nlink: bytes | None) -> int | None:
+    """The number in a mark such as U+1 or L-2; None for a missing or a damaged one."""
+    if nlink is None or nlink[:1] not in (b"U", b"L") or nlink[1:2] not in (b"+", b"-"):
+        return None
+    digits = nlink[2:]
+    return int(nlink[1:]) if digits.isdigit() and len(digits) <= _DIGITS else None
 
 
 def write_links(stack: Stack, node: Node, *, relative_to_lower: bool) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import Final, NamedTuple
 
 from unionfs import origin
 from unionfs.layer import Part
@@ -20,6 +19,7 @@ from unionfs.marks import DirectoryMarks, exists
 from unionfs.node import DT_DIRECTORY, Directory, Node
 from unionfs.readdir import load_names
 from unionfs.stack import NAMES_LIMIT, Stack
+from unionfs.typed import Final, NamedTuple
 
 NAME_MAX: Final = 255
 # After so many lookups that had to ask several layers, a directory's name map is read.

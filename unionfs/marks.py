@@ -12,11 +12,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import Final, NamedTuple
 
 from unionfs import names
 from unionfs.layer import Part, proc_path
 from unionfs.sys import calls
+from unionfs.typed import Final, NamedTuple
 
 _UNSUPPORTED: Final = frozenset((errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENOSYS))
 

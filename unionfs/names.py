@@ -7,7 +7,7 @@ The ``overlay`` names are those of the kernel (Documentation/filesystems/overlay
 
 from __future__ import annotations
 
-from typing import Final
+from unionfs.typed import Final
 
 TRUSTED: Final = b"trusted.overlay."
 USER: Final = b"user.overlay."

@@ -12,10 +12,10 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from typing import Final, NamedTuple
 
 from unionfs.layer import Descriptors, Layer, Part, proc_path
 from unionfs.sys import calls
+from unionfs.typed import Final, NamedTuple
 
 DT_DIRECTORY: Final = stat.S_IFDIR >> 12
 

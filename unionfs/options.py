@@ -14,10 +14,10 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Final
 
 from unionfs.config import Format, IdMap, MountConfig, SessionConfig, Transport
 from unionfs.errors import shown
+from unionfs.typed import Final
 
 __all__ = [
     "Choices",

@@ -12,10 +12,10 @@ import contextlib
 import os
 import struct
 import sys
-from typing import Final, NamedTuple
 
 from unionfs.layer import Layer
 from unionfs.sys import calls
+from unionfs.typed import Final, NamedTuple
 
 _HEAD: Final = struct.Struct("=BBBBB16s")
 _VERSION: Final = 0

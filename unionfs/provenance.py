@@ -11,8 +11,6 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Literal, NamedTuple
 
 from unionfs import origin
 from unionfs.config import MountConfig
@@ -23,6 +21,7 @@ from unionfs.lookup import find, node_of
 from unionfs.node import Directory, Node
 from unionfs.stack import Stack
 from unionfs.sys import calls
+from unionfs.typed import Literal, NamedTuple
 
 __all__ = ["Decision", "Explanation", "Sighting", "explain"]
 
@@ -92,8 +91,8 @@ def explain(config: MountConfig, path: bytes) -> Explanation:
     after: Stack | None = None
     before: Stack | None = None
     try:
-        plain = replace(config, upper=None, work=None, volatile=False, xattrs=True, acl=True)
-        after = Stack(replace(plain, lower=upper + config.lower))
+        plain = config._replace(upper=None, work=None, volatile=False, xattrs=True, acl=True)
+        after = Stack(plain._replace(lower=upper + config.lower))
         before = Stack(plain) if upper else None
         index = config.work + b"/index" if config.index and config.work else None
         return _Walk(after, before, len(upper), index).run(names)

@@ -12,7 +12,6 @@ import gc
 import os
 import resource
 from collections.abc import Callable
-from typing import Final
 
 from unionfs import names, origin
 from unionfs.config import MountConfig
@@ -22,6 +21,7 @@ from unionfs.layer import Descriptors, Layer, Part, open_layer, open_pair
 from unionfs.marks import AufsMarks, Marks, OverlayMarks
 from unionfs.node import Directory, Node
 from unionfs.sys import calls
+from unionfs.typed import Final
 from unionfs.workdir import Workdir, refuse_overlap
 
 ROOT_ID: Final = 1

@@ -16,7 +16,6 @@ import errno
 import os
 import resource
 import stat
-from typing import Final
 
 from unionfs import attributes, copyup, make, remove, rename
 from unionfs.config import MountConfig
@@ -26,6 +25,7 @@ from unionfs.node import Caller, Directory, File, Node, Stat
 from unionfs.readdir import Listing
 from unionfs.stack import Stack
 from unionfs.sys import calls
+from unionfs.typed import Final
 
 __all__ = [
     "NOW",

@@ -13,13 +13,13 @@ import errno
 import fcntl
 import os
 import stat
-from typing import Final
 
 from unionfs import names
 from unionfs.config import MountConfig
 from unionfs.errors import UnionError
 from unionfs.layer import O_DIRECTORY_PATH, Layer, proc_path
 from unionfs.sys import calls
+from unionfs.typed import Final
 
 _TEMPORARIES: Final = b"work"
 _INDEX: Final = b"index"

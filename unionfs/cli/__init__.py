@@ -13,9 +13,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Final
 
 from unionfs.errors import UnionError, UsageError, shown
+from unionfs.typed import Final
 
 __all__ = ["VERBS", "command_line", "complain", "mount_helper_main"]
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Final, NamedTuple
 
 from unionfs.errors import UsageError, shown
+from unionfs.typed import Final, NamedTuple
 
 __all__ = ["DEBUG", "HELP", "JSON", "Arguments", "Command", "Flag", "parse"]
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-from typing import Final
 
 from unionfs.changes import Change, diff
 from unionfs.cli.arguments import DEBUG, HELP, JSON, Command, Flag, parse
@@ -15,6 +14,7 @@ from unionfs.errors import UnionError, UsageError
 from unionfs.fuse.mountinfo import located, mounts, topmost
 from unionfs.fuse.registry import find
 from unionfs.options import Choices, OptionError, apply_options
+from unionfs.typed import Final
 
 __all__ = ["COMMAND", "run"]
 

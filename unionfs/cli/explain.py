@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from unionfs.cli.arguments import DEBUG, HELP, JSON, Command, parse
 from unionfs.cli.output import say, say_json, text_of
 from unionfs.config import MountConfig
@@ -12,6 +10,7 @@ from unionfs.errors import UnionError, UsageError
 from unionfs.fuse.mountinfo import located, mount_over, mounts
 from unionfs.fuse.registry import find
 from unionfs.provenance import Decision, Explanation, Sighting, explain
+from unionfs.typed import Final
 
 __all__ = ["COMMAND", "run"]
 

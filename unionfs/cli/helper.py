@@ -8,12 +8,12 @@ what /proc/mounts shows.
 from __future__ import annotations
 
 import os
-from typing import Final
 
 from unionfs.cli.arguments import HELP, Command, Flag, parse
 from unionfs.cli.mount import mount
 from unionfs.errors import UsageError
 from unionfs.options import Choices, OptionError, UnknownOption, apply_options, split_options
+from unionfs.typed import Final
 
 __all__ = ["COMMAND", "run"]
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import Final
 
 from unionfs.cli.arguments import DEBUG, HELP, Arguments, Command, Flag, parse
 from unionfs.errors import UnionError, UsageError, reason_of, shown
 from unionfs.options import Choices, OptionError, apply_options
+from unionfs.typed import Final
 
 __all__ = ["COMMAND", "absolute", "beside", "mount", "privileged", "run"]
 

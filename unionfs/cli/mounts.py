@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Final
 
 from unionfs.cli.arguments import DEBUG, HELP, JSON, Command, parse
 from unionfs.cli.output import say_json, say_table, text_of
 from unionfs.errors import UsageError
 from unionfs.fuse.mountinfo import Mounted
 from unionfs.fuse.registry import Entry, alive, unions
+from unionfs.typed import Final
 
 __all__ = ["COMMAND", "run"]
 

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from unionfs.cli.arguments import DEBUG, HELP, Command, Flag, parse
 from unionfs.errors import UnionError, UsageError
+from unionfs.typed import Final
 
 __all__ = ["COMMAND", "run"]
 

@@ -19,10 +19,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from typing import Final
 
 from unionfs.fuse import wire
 from unionfs.node import File, Node
+from unionfs.typed import Final
 
 # Backing ids kept open with nobody using them; each pins one open file in the kernel.
 _WARM: Final = 512

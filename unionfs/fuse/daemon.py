@@ -12,13 +12,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TextIO
 
 from unionfs.config import MountConfig, SessionConfig
 from unionfs.errors import UnionError
+from unionfs.typed import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from unionfs.typed import NoReturn
 
 __all__ = ["announcer", "start"]
 

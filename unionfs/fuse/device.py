@@ -15,7 +15,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
 
 from unionfs.errors import UnionError
 from unionfs.fuse import mounting, negotiation, replies, wire
@@ -38,6 +37,7 @@ from unionfs.fuse.request import BODY, OPCODE, PID, UNIQUE, Answer, Handler, Hea
 from unionfs.fuse.waiting import Waiting
 from unionfs.fuse.wire import Opcode
 from unionfs.fuse.workers import Workers
+from unionfs.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from unionfs.config import SessionConfig

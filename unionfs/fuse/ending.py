@@ -11,11 +11,11 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
-from typing import Final
 
 from unionfs.errors import UnionError
 from unionfs.fuse.loop import Loop
 from unionfs.fuse.mounting import Mount
+from unionfs.typed import Final
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 

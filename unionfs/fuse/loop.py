@@ -16,7 +16,8 @@ import select
 from collections import deque
 from collections.abc import Callable
 from time import monotonic_ns
-from typing import Final, Protocol
+
+from unionfs.typed import Final, Protocol
 
 # How long to stay awake after a reply. A client that goes on at once comes back within 20-80 µs.
 SPIN_NS: Final = 100_000

@@ -8,7 +8,8 @@ and a daemon may ask about its own mount.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+
+from unionfs.typed import NamedTuple
 
 __all__ = ["Mounted", "located", "mount_over", "mounts", "topmost"]
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from typing import Final
 
 from unionfs.config import SessionConfig
 from unionfs.errors import UnionError
 from unionfs.fuse.mountinfo import mounts, topmost
+from unionfs.typed import Final
 
 _DEVICE: Final = b"/dev/fuse"
 _COMM: Final = "_FUSE_COMMFD"
@@ -112,6 +112,7 @@ def _libc() -> ctypes.CDLL:
 
 def mount(session: SessionConfig) -> Mount:
     """Mount where the session says. Raises UnionError naming the mount point or the device."""
+    session = _decided(session)
     mountpoint = os.path.realpath(session.mountpoint)
     try:
         found = os.lstat(mountpoint)
@@ -125,6 +126,16 @@ def mount(session: SessionConfig) -> Mount:
         if fd >= 0:
             return Mount(fd, mountpoint, False)
     return Mount(_mount_by_helper(session, mountpoint), mountpoint, True)
+
+
+def _decided(session: SessionConfig) -> SessionConfig:
+    """With everything that was left open decided by who mounts."""
+    root = os.geteuid() == 0
+    return session._replace(
+        allow_other=root if session.allow_other is None else session.allow_other,
+        nosuid=not root if session.nosuid is None else session.nosuid,
+        nodev=not root if session.nodev is None else session.nodev,
+    )
 
 
 def _mount_directly(session: SessionConfig, mountpoint: bytes, kind: int) -> int:

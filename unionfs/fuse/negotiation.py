@@ -7,9 +7,8 @@ it; so every wish is masked with the offer, and whoever needs to know what came 
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
-
 from unionfs.fuse import wire
+from unionfs.typed import Final, NamedTuple
 
 MAX_WRITE: Final = 1 << 20  # bytes of one WRITE or READ
 _PAGE: Final = 4096

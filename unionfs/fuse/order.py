@@ -10,7 +10,8 @@ name has a number that it keeps; new names get higher ones, and a place is a num
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import Final
+
+from unionfs.typed import Final
 
 # Names kept over all listings that were read to their end, and over all listings.
 _FINISHED_NAMES: Final = 8_192

@@ -8,13 +8,11 @@ module variables, so a process serves one union this way.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
 
 import pyfuse3
 import trio
@@ -24,6 +22,7 @@ from unionfs.errors import UnionError
 from unionfs.fuse import mounting
 from unionfs.fuse.pyfuse_handlers import Handlers
 from unionfs.fuse.pyfuse_introduction import Introduction
+from unionfs.typed import Final
 from unionfs.union import Union
 
 __all__ = ["serve"]
@@ -41,7 +40,7 @@ def serve(union: Union, session: SessionConfig, ready: Callable[[], None]) -> No
     """
     config = union.config
     if config.upper is None or config.read_only:
-        session = dataclasses.replace(session, read_only=True)
+        session = session._replace(read_only=True)
     handlers = Handlers(union)
     start = _Start(ready)
     mount = mounting.mount(session)

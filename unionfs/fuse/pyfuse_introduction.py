@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Final
 
 import pyfuse3
 import trio
 
 from unionfs.fuse import wire
 from unionfs.fuse.negotiation import read_offer
+from unionfs.typed import Final
 
 __all__ = ["Introduction", "completed"]
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from typing import Final
 
 from unionfs.node import File
+from unionfs.typed import Final
 
 __all__ = ["PageCache"]
 

@@ -16,11 +16,11 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from typing import Final, NamedTuple
 
 from unionfs.config import MountConfig
 from unionfs.fuse.mountinfo import Mounted, mounts
 from unionfs.options import Choices, OptionError, apply_options, format_options
+from unionfs.typed import Final, NamedTuple
 
 __all__ = ["Entry", "alive", "drop_stale", "find", "forget", "record", "started", "unions"]
 

@@ -9,10 +9,10 @@ behind the kernel's back, the attributes are given out for no time at all (`attr
 from __future__ import annotations
 
 import os
-from typing import Final
 
 from unionfs.fuse import wire
 from unionfs.node import Stat
+from unionfs.typed import Final
 
 FOREVER: Final = 0x7FFF_FFFF  # seconds
 _SECOND: Final = 1_000_000_000

@@ -9,10 +9,10 @@ OSError becomes the errno. The buffer is only good until the handler returns.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from unionfs.fuse import wire
 from unionfs.node import Caller
+from unionfs.typed import Final
 
 Head = tuple[int, ...]
 """The fields of `wire.IN_HEADER`; read by the indices below."""

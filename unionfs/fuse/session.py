@@ -12,12 +12,12 @@ import sys
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final
 
 from unionfs.config import MountConfig, SessionConfig
 from unionfs.errors import UnionError
 from unionfs.fuse import registry
 from unionfs.fuse.mountinfo import mounts, topmost
+from unionfs.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from unionfs.union import Union

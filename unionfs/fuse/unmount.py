@@ -11,11 +11,11 @@ import ctypes
 import errno
 import os
 import select
-from typing import Final
 
 from unionfs.errors import UnionError, shown
 from unionfs.fuse import registry
 from unionfs.fuse.mountinfo import Mounted, located, mounts, topmost
+from unionfs.typed import Final
 
 __all__ = ["unmount"]
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
 
 from unionfs.fuse.failure import errno_of
 from unionfs.fuse.request import LENGTH, PID, UNIQUE, Head
 from unionfs.node import Node
+from unionfs.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from unionfs.copyup import CopyUp

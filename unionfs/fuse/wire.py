@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 from struct import Struct
-from typing import Final
+
+from unionfs.typed import Final
 
 MAJOR: Final = 7
 MINOR: Final = 45  # the newest that is understood

@@ -11,7 +11,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Final
+
+from unionfs.typed import Final
 
 Job = Callable[[], None]
 

@@ -11,7 +11,8 @@ import ctypes
 import fcntl
 import os
 import struct
-from typing import Final, NamedTuple
+
+from unionfs.typed import Final, NamedTuple
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _syscall: Final = _libc.syscall

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Final
 
 from unionfs.fuse import replies, wire
 from unionfs.fuse.request import BODY, NODE, UID, UNIQUE, Answer, Head, Table
 from unionfs.fuse.wire import Opcode
 from unionfs.node import File
+from unionfs.typed import TYPE_CHECKING, Final
 from unionfs.union import NOW
 
 if TYPE_CHECKING:

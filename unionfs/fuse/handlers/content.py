@@ -7,13 +7,13 @@ import errno
 import os
 from collections.abc import Callable
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Final
 
 from unionfs.fuse import wire
 from unionfs.fuse.request import BODY, UNIQUE, Answer, Head, Table
 from unionfs.fuse.wire import Opcode
 from unionfs.fuse.workers import Pace
 from unionfs.node import File
+from unionfs.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from unionfs.fuse.device import Device

@@ -6,7 +6,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, Final
 
 from unionfs.fuse import replies, wire
 from unionfs.fuse.backing import Backing, StaleBacking
@@ -25,6 +24,7 @@ from unionfs.fuse.request import (
 )
 from unionfs.fuse.wire import Opcode
 from unionfs.node import File, Node, Stat
+from unionfs.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from unionfs.fuse.device import Device

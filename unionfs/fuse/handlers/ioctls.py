@@ -10,11 +10,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from typing import TYPE_CHECKING, Final
 
 from unionfs.fuse import wire
 from unionfs.fuse.request import BODY, NODE, UNIQUE, Answer, Head, Table
 from unionfs.fuse.wire import Opcode
+from unionfs.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from unionfs.fuse.device import Device

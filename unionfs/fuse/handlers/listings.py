@@ -6,7 +6,6 @@ from __future__ import annotations
 import errno
 import os
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Final
 
 from unionfs.fuse import replies, wire
 from unionfs.fuse.order import Order
@@ -14,6 +13,7 @@ from unionfs.fuse.request import BODY, NODE, UNIQUE, Answer, Head, Table
 from unionfs.fuse.wire import Opcode
 from unionfs.fuse.workers import Pace
 from unionfs.node import Node
+from unionfs.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from unionfs.fuse.device import Device

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
 from unionfs.fuse import replies, wire
 from unionfs.fuse.request import (
@@ -20,6 +19,7 @@ from unionfs.fuse.request import (
 )
 from unionfs.fuse.wire import Opcode
 from unionfs.node import Directory, Node, Stat
+from unionfs.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from unionfs.fuse.device import Device
