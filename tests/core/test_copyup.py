@@ -261,6 +261,26 @@ def test_metadata_only_copy(bench: Bench) -> None:
     assert bench.stat("moved").mode & 0o777 == 0o600
 
 
+def test_link_of_a_metadata_only_copy_finds_its_content(bench: Bench) -> None:
+    """The second name lies where nothing below has it, so the file itself says what it stands for."""
+    content = os.urandom(300_000)
+    bench.lower(0, {"d/big": content, "e/other": b""})
+    bench.mount(metacopy=True)
+    bench.mounted.setattr(bench.node("d/big"), mode=0o600)
+    bench.link("d/big", "e/second")
+    bench.unlink("d/big")
+    assert os.stat(bench.path("upper", "e/second")).st_blocks == 0
+    assert bench.read("e/second") == content
+    bench.mount(metacopy=True)
+    assert bench.read("e/second") == content
+    bench.rename("e", "f")
+    bench.link("f/second", "third")
+    bench.mount(metacopy=True)
+    for name in ("f/second", "third"):
+        assert bench.read(name) == content
+    assert bench.stat("third").nlink == 2
+
+
 def test_open_file_without_a_name_is_copied_up_too(bench: Bench) -> None:
     bench.lower(0, {"a": b"content"})
     union = bench.mount()
