@@ -62,9 +62,9 @@ def diff(
     """The changes in `upper` against the layers `lower` (topmost first), ordered by path.
 
     Paths are absolute. Without lower layers the marks in the upper alone decide: what bears an
-    origin is taken for changed, what bears none for added, but for a directory in which something
-    was changed or deleted. A directory counts as changed if its
-    own mode, owner or xattrs are. `work` is the union's work directory, whose index tells of
+    origin was there before, and what is not a directory is then taken for changed; what bears none
+    is taken for added, but for a directory in which something was changed or deleted. A directory
+    counts as changed if its own mode, owner or xattrs are. `work` is the union's work directory, whose index tells of
     lower files changed under another of their names. Without `detail` at most one entry of `what`
     is told, which spares reading contents. Raises UnionError.
     """

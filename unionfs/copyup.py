@@ -66,9 +66,10 @@ def _copy_directory(stack: Stack, node: Directory) -> None:
         copy_xattrs(stack, b"/proc/self/fd/%d" % source, True, path)
         os.chown(name, found.st_uid, found.st_gid, dir_fd=work.fd, follow_symlinks=False)
         os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=work.fd)
-        _set_times(work.fd, name, found)
         if stack.config.format == "overlay":
+            _mark_directory_origin(stack, node, path)
             mark_impure(stack, parent)
+        _set_times(work.fd, name, found)
         above = parent.parts[0].open()
         with _kept_times(above):
             os.rename(name, node.name, src_dir_fd=work.fd, dst_dir_fd=above)
@@ -79,6 +80,17 @@ def _copy_directory(stack: Stack, node: Directory) -> None:
     node.real = os.stat(upper.open()).st_ino
     stack.moved_up(node)
     stack.note_upper_name(parent, node.name)
+
+
+def _mark_directory_origin(stack: Stack, node: Directory, target: bytes) -> None:
+    """Say that a directory was there before, and which; empty where there are no file handles.
+
+    The union does not need it: `changes` tells by it what an upper alone has added, and kernel
+    overlayfs would write it at the first lookup (ovl_set_origin_fh).
+    """
+    mark = origin.encode(node.part.layer, node.parts[0].open(), b".")
+    with contextlib.suppress(OSError):
+        _set_mark(target, stack.marks.prefix + names.ORIGIN, mark or b"")
 
 
 class CopyUp:

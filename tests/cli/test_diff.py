@@ -91,6 +91,17 @@ def test_json(edited: Layers, lamina: Lamina) -> None:
     }
 
 
+def test_a_directory_that_was_there_by_itself(
+    cd: Layers, lamina: Lamina, transport: str
+) -> None:
+    """Only additions in it: it is not taken for one of them."""
+    words = ("--transport", transport, "--lower", cd.lower, "--upper", cd.upper, cd.merged)
+    lamina("mount", *words)
+    (cd.merged / "photos/summer/note").write_text("warm\n")
+    lamina("umount", cd.merged)
+    assert lamina("diff", cd.upper).stdout == "A /photos/summer/note\n"
+
+
 def test_an_upper_by_itself(edited: Layers, lamina: Lamina) -> None:
     """Its marks tell added from changed; a directory with a change in it was there before."""
     lamina("umount", edited.merged)
