@@ -54,6 +54,7 @@ def diff(
     upper: bytes,
     lower: Sequence[bytes] = (),
     *,
+    data: Sequence[bytes] = (),
     format: Format = "overlay",
     userxattr: bool = False,
     work: bytes | None = None,
@@ -61,18 +62,20 @@ def diff(
 ) -> list[Change]:
     """The changes in `upper` against the layers `lower` (topmost first), ordered by path.
 
-    Paths are absolute. Without lower layers the marks in the upper alone decide: what bears an
-    origin was there before, and what is not a directory is then taken for changed; what bears none
-    is taken for added, but for a directory in which something was changed or deleted. A directory
-    counts as changed if its own mode, owner or xattrs are. `work` is the union's work directory, whose index tells of
-    lower files changed under another of their names. Without `detail` at most one entry of `what`
-    is told, which spares reading contents. Raises UnionError.
+    Paths are absolute; `data` are data-only layers. Without lower layers the marks in the upper
+    alone decide: what bears an origin was there before, and if it is no directory, it was changed;
+    what bears none was added, but for a directory in which something was changed or deleted. A
+    directory counts as changed if its own mode, owner or xattrs are. `work` is the union's work
+    directory, whose index tells of lower files changed under another of their names. Without
+    `detail` at most one entry of `what` is told, which spares reading contents. Raises UnionError.
     """
     after: Stack | None = None
     before: Stack | None = None
 
     def stack(layers: tuple[bytes, ...]) -> Stack:
-        return Stack(MountConfig(lower=layers, format=format, userxattr=userxattr))
+        return Stack(
+            MountConfig(lower=layers, data=tuple(data), format=format, userxattr=userxattr)
+        )
 
     try:
         after = stack((upper, *lower))

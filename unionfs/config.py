@@ -20,12 +20,15 @@ class MountConfig(NamedTuple):
     """What the union is made of and how it behaves; nothing of FUSE. Given by name.
 
     lower         -- read-only layers, topmost first, absolute paths
+    data          -- data-only layers, topmost first: seen only as content of metadata-only files
+                     whose absolute redirects lead there
     upper         -- the layer that takes the changes, absolute path; None makes a read-only union
     work          -- directory on upper's filesystem for atomic steps; needed with upper
     format        -- which marks are read and written: the kernel's ("overlay") or AUFS's
     userxattr     -- marks are kept as user.overlay.* instead of trusted.overlay.*
     volatile      -- fsync is not passed on; the upper is marked so that a crash is noticed
     redirect_dir  -- rename directories with lower content by a redirect (False: EXDEV)
+    follow        -- redirects on the layers are followed (False: what needs one is refused, EPERM)
     metacopy      -- copy up metadata alone where only metadata changed
     index         -- hard links of lower files stay one file after copy-up
     xattrs        -- False: every xattr call is answered with ENOTSUP
@@ -38,12 +41,14 @@ class MountConfig(NamedTuple):
     """
 
     lower: tuple[bytes, ...]
+    data: tuple[bytes, ...] = ()
     upper: bytes | None = None
     work: bytes | None = None
     format: Format = "overlay"
     userxattr: bool = False
     volatile: bool = False
     redirect_dir: bool = True
+    follow: bool = True
     metacopy: bool = False
     index: bool = True  # type: ignore[assignment]  # covers tuple.index, of no use here
     xattrs: bool = True

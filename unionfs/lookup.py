@@ -15,7 +15,7 @@ import stat
 from unionfs import origin
 from unionfs.layer import Part
 from unionfs.links import indexed_place, joins_names, read_links
-from unionfs.marks import DirectoryMarks, exists
+from unionfs.marks import DirectoryMarks, FileMarks, exists
 from unionfs.node import DT_DIRECTORY, Directory, Node
 from unionfs.readdir import load_names
 from unionfs.stack import NAMES_LIMIT, Stack
@@ -136,6 +136,9 @@ def _directory(
         if marks.opaque or part.layer is bottom:
             break
         if marks.redirect is not None:
+            if not stack.config.follow:
+                _refuse_redirect(stack, parent, part, marks.redirect)
+                break
             if marks.redirect.startswith(b"/"):
                 parts += _beneath(stack, part.layer.index, marks.redirect[1:])
                 break
@@ -148,6 +151,18 @@ def _directory(
             break
         position = following
     return Found(top, found, parts, first)
+
+
+def _refuse_redirect(stack: Stack, parent: Directory, part: Part, redirect: bytes) -> None:
+    """EPERM where a redirect that is not to be followed leads to something (ovl_lookup)."""
+    index = part.layer.index
+    if redirect.startswith(b"/"):
+        leads = bool(_beneath(stack, index, redirect[1:]))
+    else:
+        below = [lower for lower in parent.parts if lower.layer.index > index]
+        leads = _next_directory(stack, below, 0, redirect) is not None
+    if leads:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM), redirect)
 
 
 def _next_directory(stack: Stack, candidates: list[Part], start: int, name: bytes) -> int | None:
@@ -241,7 +256,7 @@ def node_of(stack: Stack, parent: Directory, name: bytes, found: Found) -> Node:
     node = Node(0, ino, real, found.stat.st_mode >> 12, parent, part, name)
     if apart:
         stack.keep_apart(node)
-    if part.layer is not stack.layers[-1] and stat.S_ISREG(found.stat.st_mode):
+    if (part.layer is not stack.layers[-1] or stack.data) and stat.S_ISREG(found.stat.st_mode):
         _find_data(stack, node, parent, name)
     return stack.adopt(node)
 
@@ -292,9 +307,7 @@ def _upper_node(
         if node.links is not None and not _is_in_index(stack, node, found):
             node.links = None
     if marks.metacopy is not None:
-        node.data = _data_place(stack, parent, name, 0, marks.redirect)
-        if node.data is None:
-            raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+        node.data = _content_below(stack, parent, name, 0, marks)
     return stack.adopt(node)
 
 
@@ -363,9 +376,19 @@ def _find_data(stack: Stack, node: Node, parent: Directory, name: bytes) -> None
     """For a lower layer that may itself have been an upper: follow its metacopy mark, if any."""
     marks = stack.marks.of_file(node.part.open(), node.name)
     if marks.metacopy is not None:
-        node.data = _data_place(stack, parent, name, node.part.layer.index, marks.redirect)
-        if node.data is None:
-            raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+        node.data = _content_below(stack, parent, name, node.part.layer.index, marks)
+
+
+def _content_below(
+    stack: Stack, parent: Directory, name: bytes, above: int, marks: FileMarks
+) -> tuple[Part, bytes]:
+    """As `_data_place`; EIO if there is none, EPERM if a redirect not to be followed has it."""
+    if marks.redirect is not None and not stack.config.follow:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM), name)
+    place = _data_place(stack, parent, name, above, marks.redirect)
+    if place is None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+    return place
 
 
 def _data_place(
@@ -374,10 +397,12 @@ def _data_place(
     """Where the content of a file lies of which layer ``above`` has only the metadata.
 
     The kernel's rule (overlayfs.rst, "Metadata only copy up"): the same name in the parent's
-    lower parts, or where the redirect says; each may again be a metacopy.
+    lower parts, or where the redirect says; each may again be a metacopy. What an absolute redirect
+    names in none of the layers is sought in the data-only layers.
     """
-    if redirect is not None and redirect.startswith(b"/"):
-        directory, _, name = redirect[1:].rpartition(b"/")
+    path = redirect[1:] if redirect is not None and redirect.startswith(b"/") else None
+    if path is not None:
+        directory, _, name = path.rpartition(b"/")
         if directory:
             parts = _beneath(stack, above, directory)
         else:
@@ -397,6 +422,22 @@ def _data_place(
             return part, name
         if marks.redirect is not None:
             return _data_place(stack, parent, name, part.layer.index, marks.redirect)
+    return None if path is None else _data_only(stack, path)
+
+
+def _data_only(stack: Stack, path: bytes) -> tuple[Part, bytes] | None:
+    """The first regular file of a path in the data-only layers, whose marks mean nothing."""
+    directory, _, name = path.rpartition(b"/")
+    for layer in stack.data:
+        part = stack.part(layer, directory)
+        try:
+            found = os.stat(name, dir_fd=part.open(), follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV):
+                raise
+            continue
+        if stat.S_ISREG(found.st_mode):
+            return part, name
     return None
 
 

@@ -45,12 +45,14 @@ class Choices:
     """
 
     lower: list[bytes] = field(default_factory=list)
+    data: list[bytes] = field(default_factory=list)
     upper: bytes | None = None
     work: bytes | None = None
     format: Format = "overlay"
     userxattr: bool | None = None
     volatile: bool = False
     redirect_dir: bool = True
+    follow: bool = True
     metacopy: bool = False
     index: bool = True
     xattrs: bool = True
@@ -80,12 +82,14 @@ class Choices:
         """The union that was chosen; `userxattr` says what to take where that was left open."""
         return MountConfig(
             lower=tuple(self.lower),
+            data=tuple(self.data),
             upper=self.upper,
             work=self.work,
             format=self.format,
             userxattr=userxattr if self.userxattr is None else self.userxattr,
             volatile=self.volatile,
             redirect_dir=self.redirect_dir,
+            follow=self.follow,
             metacopy=self.metacopy,
             index=self.index,
             xattrs=self.xattrs,
@@ -211,18 +215,45 @@ def _quoted(text: bytes) -> str:
 
 
 def _lowerdir(choices: Choices, name: bytes, value: bytes) -> None:
-    """`lowerdir=a:b:c`, topmost first, replaces what was said before (ovl_parse_param)."""
+    """`lowerdir=a:b::c`, topmost first, replaces what was said before (ovl_parse_param).
+
+    What follows two colons is a data-only layer, and so is all that comes after it (overlayfs.rst,
+    "Data-only lower layers").
+    """
     directories = list(_split(value, b":")) if value else []
-    if b"" in directories[1:-1]:
-        raise OptionError("option 'lowerdir': data-only layers (after '::') are not supported")
-    if b"" in directories:
+    ends = directories.index(b"") if b"" in directories else len(directories)
+    lower, rest = directories[:ends], directories[ends:]
+    data = rest[1::2]
+    if rest and (not lower or b"" in data or not rest[-1]):
         raise OptionError("option 'lowerdir': a directory has no name")
-    choices.lower = [_unescape(directory) for directory in directories]
+    if any(rest[::2]):
+        raise OptionError("option 'lowerdir': " + _OUT_OF_ORDER)
+    choices.lower = [_unescape(directory) for directory in lower]
+    choices.data = [_unescape(directory) for directory in data]
 
 
 def _add_lower(choices: Choices, name: bytes, value: bytes) -> None:
     """`lowerdir+=a` appends one directory, colons and all."""
+    if choices.data:
+        raise OptionError(f"option {_quoted(name)}: {_OUT_OF_ORDER}")
     choices.lower.append(_unescape(value))
+
+
+def _add_data(choices: Choices, name: bytes, value: bytes) -> None:
+    """`datadir+=a` appends one data-only layer."""
+    if not choices.lower:
+        raise OptionError(f"option {_quoted(name)}: a lower layer has to come before it")
+    choices.data.append(_unescape(value))
+
+
+def _redirects(choices: Choices, name: bytes, value: bytes) -> None:
+    """overlayfs.rst, "redirect_dir": `off` follows, as kernels do unless told otherwise."""
+    known = (b"on", b"follow", b"off", b"nofollow")
+    if value not in known:
+        words = ", ".join(shown(word) for word in known)
+        raise OptionError(f"value of option {_quoted(name)} {_quoted(value)} is none of {words}")
+    choices.redirect_dir = value == b"on"
+    choices.follow = value != b"nofollow"
 
 
 def _upperdir(choices: Choices, name: bytes, value: bytes) -> None:
@@ -292,11 +323,14 @@ def _transport(choices: Choices, name: bytes, value: bytes) -> None:
         )
 
 
+_OUT_OF_ORDER: Final = "a lower layer cannot come after a data-only layer"
 _LAST_ID: Final = 0xFFFFFFFE  # (uid_t) -1 means "no id" (chown(2))
 
 _VALUES: Final[dict[bytes, Callable[[Choices, bytes, bytes], None]]] = {
     b"lowerdir": _lowerdir,
     b"lowerdir+": _add_lower,
+    b"datadir+": _add_data,
+    b"redirect_dir": _redirects,
     b"upperdir": _upperdir,
     b"workdir": _workdir,
     b"fsname": _label,
@@ -355,11 +389,6 @@ _ON_OFF: Final[_Meanings] = {b"on": True, b"off": False}
 _OFF_ONLY: Final[_Meanings] = {b"off": False}
 
 _SWITCHES: Final[dict[bytes, tuple[str | None, _Meanings]]] = {
-    # overlayfs.rst, "renaming directories": follow makes no new redirects, as off does here.
-    b"redirect_dir": (
-        "redirect_dir",
-        {b"on": True, b"follow": False, b"off": False},
-    ),
     b"metacopy": ("metacopy", _ON_OFF),
     b"index": ("index", _ON_OFF),
     # Inode numbers are unique and stable whatever the layers are: nothing to choose.
@@ -374,7 +403,6 @@ _SWITCHES: Final[dict[bytes, tuple[str | None, _Meanings]]] = {
 }
 
 _REFUSED_VALUES: Final[dict[tuple[bytes, bytes | None], str]] = {
-    (b"redirect_dir", b"nofollow"): "a redirect on a layer is always followed",
     (b"nfs_export", b"on"): "file handles of the union end with its mount",
     (b"verity", b"on"): "fs-verity digests of lower files are not checked",
     (b"verity", b"require"): "fs-verity digests of lower files are not checked",
@@ -389,7 +417,6 @@ _REFUSED: Final[dict[bytes, str]] = {
             (b"context", b"fscontext", b"defcontext", b"rootcontext"),
             "labels are those of the layers; label the upper directory instead",
         ),
-        ((b"datadir+",), "data-only layers are not"),
         ((b"plugins",), "layers are directories"),
         ((b"remount",), "unmount, then mount with the new options"),
         (
@@ -437,7 +464,8 @@ def format_options(config: MountConfig) -> bytes:
     words: list[bytes] = []
     if config.lower:
         lowers = (_escape(directory, b"\\,:") for directory in config.lower)
-        words.append(b"lowerdir=" + b":".join(lowers))
+        data = (b"::" + _escape(directory, b"\\,:") for directory in config.data)
+        words.append(b"lowerdir=" + b":".join(lowers) + b"".join(data))
     if config.upper is not None:
         words.append(b"upperdir=" + _escape(config.upper, b"\\,"))
     if config.work is not None:
@@ -448,7 +476,8 @@ def format_options(config: MountConfig) -> bytes:
             (b"format=aufs", config.format == "aufs"),
             (b"userxattr", config.userxattr),
             (b"volatile", config.volatile),
-            (b"redirect_dir=off", not config.redirect_dir),
+            (b"redirect_dir=off", not config.redirect_dir and config.follow),
+            (b"redirect_dir=nofollow", not config.follow),
             (b"metacopy=on", config.metacopy),
             (b"index=off", not config.index),
             (b"noxattr", not config.xattrs),

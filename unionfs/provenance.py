@@ -272,6 +272,8 @@ class _Walk:
             return True, None
         if marks.redirect is not None:
             self._decide(group, Decision("redirect", layer, where, marks.redirect))
+            if not self._after.config.follow:
+                return True, None
         return False, marks.redirect
 
     def _sightings(self, groups: list[_Group]) -> Iterator[Sighting]:

@@ -36,6 +36,7 @@ class Stack:
 
     config      -- what was asked for
     layers      -- all layers, topmost first; with an upper, layers[0]
+    data        -- data-only layers, topmost first; they are none of `layers`
     upper, work -- the upper layer and its work directory, or None
     marks       -- how marks are read
     ids         -- where user and group ids cross
@@ -54,6 +55,7 @@ class Stack:
         self.upper: Layer | None = None
         self.work: Workdir | None = None
         self.layers: list[Layer] = []
+        self.data: list[Layer] = []
         self.ids = Ids(config)
         self.own_ids = (os.geteuid(), os.getegid())
         prefix = names.USER if config.userxattr else names.TRUSTED
@@ -82,7 +84,7 @@ class Stack:
         if config.upper is not None:
             if config.work is None:
                 raise UnionError("use upper directory", config.upper, "no work directory is given")
-            refuse_overlap(config.upper, config.work, config.lower)
+            refuse_overlap(config.upper, config.work, config.lower + config.data)
             self.upper, workfd = open_pair(config.upper, config.work)
             self.layers.append(self.upper)
             self.work = Workdir(config, self.upper, workfd, self.marks.prefix)
@@ -91,6 +93,8 @@ class Stack:
                 self.index.fd = self.work.index_fd
         for index, path in enumerate(config.lower, 1):
             self.layers.append(open_layer(path, index))
+        for index, path in enumerate(config.data, len(config.lower) + 1):
+            self.data.append(open_layer(path, index))
         filesystems: dict[int, tuple[int, bytes]] = {}
         for layer in self.layers:
             if layer.device not in filesystems:
@@ -136,7 +140,7 @@ class Stack:
     def refuse_mountpoint(self, path: bytes) -> None:
         """Raise UnionError for a mount point inside a layer that would see what is mounted."""
         real = os.path.realpath(path)
-        for layer in self.layers:
+        for layer in self.layers + self.data:
             below = os.path.realpath(layer.path).rstrip(b"/") + b"/"
             if not layer.private and (real + b"/").startswith(below):
                 reason = "it lies inside the layer " + shown(layer.path)
@@ -367,7 +371,7 @@ class Stack:
         if self.work is not None:
             self.work.close()
             self.work = None
-        for layer in self.layers:
+        for layer in self.layers + self.data:
             layer.close()
 
 

@@ -91,9 +91,7 @@ def test_json(edited: Layers, lamina: Lamina) -> None:
     }
 
 
-def test_a_directory_that_was_there_by_itself(
-    cd: Layers, lamina: Lamina, transport: str
-) -> None:
+def test_a_directory_that_was_there_by_itself(cd: Layers, lamina: Lamina, transport: str) -> None:
     """Only additions in it: it is not taken for one of them."""
     words = ("--transport", transport, "--lower", cd.lower, "--upper", cd.upper, cd.merged)
     lamina("mount", *words)

@@ -51,6 +51,7 @@ def test_record(cd: Layers, lamina: Lamina, transport: str) -> None:
         "source": "lamina",
         "state": "ok",
         "lower": [str(cd.lower)],
+        "data": [],
         "upper": str(cd.upper),
         "work": str(cd.root / ".upper.work"),
         "format": "overlay",

@@ -56,6 +56,21 @@ def test_lower_directories(text: bytes, lower: tuple[bytes, ...]) -> None:
     assert config(text).lower == lower
 
 
+@pytest.mark.parametrize(
+    ("text", "lower", "data"),
+    [
+        (b"lowerdir=/a:/b::/c", (b"/a", b"/b"), (b"/c",)),
+        (b"lowerdir=/a::/b::/c\\:d", (b"/a",), (b"/b", b"/c:d")),
+        (b"lowerdir=/a::/b,lowerdir=/c", (b"/c",), ()),
+        (b"lowerdir+=/a,datadir+=/b:c,datadir+=/d", (b"/a",), (b"/b:c", b"/d")),
+        (b"lowerdir=/a::/b,datadir+=/c", (b"/a",), (b"/b", b"/c")),
+    ],
+)
+def test_data_only_layers(text: bytes, lower: tuple[bytes, ...], data: tuple[bytes, ...]) -> None:
+    """overlayfs.rst, "Data-only lower layers": they come last, each after two colons."""
+    assert (config(text).lower, config(text).data) == (lower, data)
+
+
 def test_upper_and_work() -> None:
     found = config(b"upperdir=/u\\:x\\,y,workdir=/w\\\\")
     assert (found.upper, found.work) == (b"/u:x,y", b"/w\\")
@@ -73,6 +88,10 @@ def test_upper_and_work() -> None:
         (b"redirect_dir=on", "redirect_dir", True),
         (b"redirect_dir=off", "redirect_dir", False),
         (b"redirect_dir=follow", "redirect_dir", False),
+        (b"redirect_dir=off", "follow", True),
+        (b"redirect_dir=nofollow", "redirect_dir", False),
+        (b"redirect_dir=nofollow", "follow", False),
+        (b"redirect_dir=nofollow,redirect_dir=on", "follow", True),
         (b"metacopy=on", "metacopy", True),
         (b"metacopy=on,metacopy=off", "metacopy", False),
         (b"index=off", "index", False),
@@ -160,13 +179,18 @@ def test_ignored(option: bytes) -> None:
         (b"volatile=1", "option 'volatile' takes no value"),
         (b"upperdir", "option 'upperdir' needs a value"),
         (b"workdir=", "option 'workdir' needs a value"),
-        (b"lowerdir=/a::/b", "data-only layers"),
+        (b"lowerdir=/a::/b:/c", "a lower layer cannot come after a data-only layer"),
+        (b"lowerdir=/a::/b,lowerdir+=/c", "a lower layer cannot come after a data-only layer"),
+        (b"lowerdir=::/a", "a directory has no name"),
+        (b"lowerdir=/a:::/b", "a directory has no name"),
+        (b"lowerdir=/a::", "a directory has no name"),
         (b"lowerdir=:/a", "a directory has no name"),
         (b"lowerdir=/a:", "a directory has no name"),
-        (b"datadir+=/d", "option 'datadir+' is not supported"),
+        (b"datadir+=/d", "option 'datadir+': a lower layer has to come before it"),
         (b"index=yes", "value of option 'index' 'yes' is none of on, off"),
         (b"metacopy", "value of option 'metacopy' is missing"),
-        (b"redirect_dir=nofollow", "option 'redirect_dir=nofollow' is not supported"),
+        (b"redirect_dir=never", "'never' is none of on, follow, off, nofollow"),
+        (b"redirect_dir", "option 'redirect_dir' needs a value"),
         (b"nfs_export=on", "option 'nfs_export=on' is not supported"),
         (b"xattr_permissions=2", "option 'xattr_permissions=2' is not supported"),
         (b"context=system_u:object_r:x:s0", "option 'context' is not supported: labels"),
@@ -225,12 +249,14 @@ def mappings() -> st.SearchStrategy[tuple[tuple[int, int, int], ...]]:
 configs = st.builds(
     MountConfig,
     lower=st.lists(paths, min_size=1, max_size=5).map(tuple),
+    data=st.lists(paths, max_size=3).map(tuple),
     upper=st.none() | paths,
     work=st.none() | paths,
     format=st.sampled_from(["overlay", "aufs"]),
     userxattr=st.booleans(),
     volatile=st.booleans(),
     redirect_dir=st.booleans(),
+    follow=st.just(True),
     metacopy=st.booleans(),
     index=st.booleans(),
     xattrs=st.booleans(),
@@ -246,6 +272,11 @@ configs = st.builds(
 @given(configs)
 def test_round_trip(written: MountConfig) -> None:
     """What is formatted is read back the same, whatever bytes the paths hold."""
+    assert config(format_options(written)) == written
+
+
+def test_round_trip_of_redirects_that_are_not_followed() -> None:
+    written = MountConfig(lower=(b"/a",), redirect_dir=False, follow=False)
     assert config(format_options(written)) == written
 
 

@@ -262,7 +262,7 @@ def test_metadata_only_copy(bench: Bench) -> None:
 
 
 def test_link_of_a_metadata_only_copy_finds_its_content(bench: Bench) -> None:
-    """The second name lies where nothing below has it, so the file itself says what it stands for."""
+    """Nothing below has the second name, so the file itself says what it stands for."""
     content = os.urandom(300_000)
     bench.lower(0, {"d/big": content, "e/other": b""})
     bench.mount(metacopy=True)

@@ -7,6 +7,8 @@ import errno
 import os
 import stat
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -105,6 +107,54 @@ def test_damaged_redirect_is_served_as_none(
         bench.mounted.forget(node, 0)
     # A path that leads nowhere is not damaged: its directory may just be gone from below.
     assert len(caplog.records) == (0 if value == b"/nowhere" else 1)
+
+
+@pytest.mark.parametrize("value", [b"old", b"/old"])
+def test_redirects_that_are_not_followed(bench: Bench, value: bytes) -> None:
+    """overlayfs.rst, "redirect_dir=nofollow": what needs a redirect is refused."""
+    bench.lower(0, {"new": redirect(value), "new/a": b"", "plain/a": b"", "d": redirect(b"/none")})
+    bench.lower(1, {"old/b": b"", "plain/b": b""})
+    bench.mount(2, redirect_dir=False, follow=False)
+    with pytest.raises(PermissionError):
+        bench.find("new")
+    assert b"new" in {name for name, _ in bench.mounted.opendir(bench.mounted.root).entries}
+    assert bench.names("plain") == {b"a", b"b"}
+    assert bench.names("d") == set()
+
+
+def test_content_of_data_only_layers(bench: Bench) -> None:
+    """Seen as the content of a file with an absolute redirect, and nowhere else."""
+
+    def points(where: bytes) -> Callable[[bytes], None]:
+        def make(path: bytes) -> None:
+            with open(path, "wb") as file:
+                file.truncate(4)
+            os.chmod(path, 0o640)
+            os.setxattr(path, b"trusted.overlay.metacopy", b"")
+            os.setxattr(path, b"trusted.overlay.redirect", where)
+
+        return make
+
+    bench.lower(
+        0,
+        {"a": points(b"/00/one"), "b": points(b"/two"), "c": points(b"/gone"), "d": points(b"one")},
+    )
+    bench.lower(1, {"00/one": b"data", "link": lambda path: os.symlink("two", path), "one": b"x"})
+    bench.lower(2, {"00/one": b"less", "two": b"more", "00/hidden": b""})
+    data = (bench.path("low1"), bench.path("low2"))
+    bench.mount(1, data=data)
+    assert (bench.read("a"), bench.read("b")) == (b"data", b"more")
+    assert bench.find("00") is None
+    assert (bench.stat("a").mode & 0o777, bench.stat("a").size) == (0o640, 4)
+    for name in ("c", "d"):
+        with pytest.raises(OSError, match="Input/output error"):
+            bench.find(name)
+    writer = bench.open("a", os.O_WRONLY)
+    writer.write(b"D", 0)
+    bench.mounted.release(writer)
+    bench.mount()
+    assert bench.read("a") == b"Data"
+    assert Path(os.fsdecode(bench.path("low1", "00/one"))).read_bytes() == b"data"
 
 
 def test_xwhiteout_hides_only_where_the_directory_allows_it(bench: Bench) -> None:

@@ -105,7 +105,7 @@ class _Builder:
             return False
         if thing == Whiteout(as_file=True) and above:
             # Kernel overlayfs lists such a directory rightly but does not take it for empty, so
-            # whiteout files are kept to the root here (see test_interchange for the others).
+            # whiteout files are kept to the root here (see core/test_reading for the others).
             thing = Whiteout()
         for step in above:
             self.things.setdefault(step, _PLAIN)

@@ -56,6 +56,7 @@ def run(words: list[bytes]) -> int:
     config = None if choices.lower else _mounted(path)
     if config is None:
         choices.lower = [absolute(lower) for lower in choices.lower]
+        choices.data = [absolute(layer) for layer in choices.data]
         choices.upper = absolute(path)
         choices.work = absolute(choices.work or beside(choices.upper))
         config = choices.union(userxattr=not privileged())
@@ -64,6 +65,7 @@ def run(words: list[bytes]) -> int:
     changes = diff(
         config.upper,
         config.lower,
+        data=config.data,
         format=config.format,
         userxattr=config.userxattr,
         work=config.work if config.index else None,

@@ -75,6 +75,7 @@ def mount(
         reason = "no lower layer is named (--lower DIR, or -o lowerdir=DIR)"
         raise UsageError("mount", merged, reason)
     choices.lower = [absolute(path) for path in choices.lower]
+    choices.data = [absolute(path) for path in choices.data]
     mountpoint = _mountpoint(merged)
     made: bytes | None = None
     if choices.upper is None:

@@ -75,6 +75,7 @@ def _record(mounted: Mounted, entry: Entry | None) -> dict[str, object]:
         config = entry.config
         record |= {
             "lower": [os.fsdecode(path) for path in config.lower],
+            "data": [os.fsdecode(path) for path in config.data],
             "upper": text_of(config.upper),
             "work": text_of(config.work),
             "format": config.format,

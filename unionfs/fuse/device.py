@@ -396,7 +396,7 @@ def _stack_depth(union: Union, session: SessionConfig) -> int:
         return 0
     kinds = {mounted.device: mounted.fstype for mounted in mounts()}
     config = union.config
-    for path in filter(None, (config.upper, *config.lower)):
+    for path in filter(None, (config.upper, *config.lower, *config.data)):
         device = os.stat(path).st_dev
         kind = kinds.get(f"{os.major(device)}:{os.minor(device)}", "")
         if kind in ("overlay", "ecryptfs") or kind.startswith("fuse"):
