@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Points in time and spans of it, as docker prints them. Times are nanoseconds since the epoch.
 
-Not `datetime`: loading it takes as long as listing a hundred containers. What people type is read
-by `timespec`.
+Not by `datetime`, which knows no nanoseconds. What people type is read by `timespec`.
 """
 
 from __future__ import annotations

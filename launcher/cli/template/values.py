@@ -12,7 +12,7 @@ Absent                          nil of a type that prints in its own way
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 __all__ = [
@@ -55,17 +55,20 @@ class Row:
 
     fields  -- by name, the value or what finds it out once it is asked for
     methods -- what takes an argument: `{{.Label "name"}}`
+    as_json -- what it is as JSON, if not simply its fields
     """
 
-    __slots__ = ("fields", "methods")
+    __slots__ = ("as_json", "fields", "methods")
 
     def __init__(
         self,
-        fields: dict[str, str | Callable[[], object]],
-        methods: dict[str, Callable[..., object]] | None = None,
+        fields: Mapping[str, object],
+        methods: Mapping[str, Callable[..., object]] | None = None,
+        as_json: object = None,
     ) -> None:
         self.fields = fields
         self.methods = methods or {}
+        self.as_json = as_json
 
     def get(self, name: str) -> object:
         """The value of a field. KeyError if there is no such."""
@@ -93,6 +96,8 @@ def _plain(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_plain(each) for each in value]
     if isinstance(value, Row):
+        if value.as_json is not None:
+            return _plain(value.as_json)
         return {key: _plain(value.get(key)) for key in sorted(value.fields)}
     if isinstance(value, Absent):
         return None
