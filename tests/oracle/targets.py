@@ -342,8 +342,8 @@ class Kernel(Rooted):
         self._mounted = False
 
     def attach(self, place: Place) -> None:
-        # A copy of the mount namespace that some process makes keeps the last mount of these
-        # layers alive for as long as it lives; until then they are busy.
+        # The kernel lets go of the last mount of these layers a while after it is unmounted, and a
+        # copy of the mount namespace that some process makes holds it for as long as it lives.
         wait_until(lambda: self._try(place), f"kernel overlayfs takes {place.upper!r} again")
 
     def _try(self, place: Place) -> bool:

@@ -30,6 +30,10 @@ FALLOC_FL_ZERO_RANGE = 16
 
 STATX_BTIME = 0x800
 
+_CLONE_NEWNS = 0x20000
+_MS_REC = 1 << 14
+_MS_SLAVE = 1 << 19
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 _libc.opendir.restype = ctypes.c_void_p
@@ -52,6 +56,15 @@ def _check(result: int, *names: Path) -> int:
 def renameat2(old: Path, new: Path, flags: int = 0) -> None:
     """renameat2(2) with both names relative to the working directory."""
     _check(_libc.renameat2(AT_FDCWD, os.fsencode(old), AT_FDCWD, os.fsencode(new), flags), old)
+
+
+def leave_mount_namespace() -> None:
+    """unshare(2) with CLONE_NEWNS: nobody else gets copies of what this process mounts then.
+
+    What is mounted and unmounted outside still comes in (MS_SLAVE, mount_namespaces(7)).
+    """
+    _check(_libc.unshare(_CLONE_NEWNS))
+    _check(_libc.mount(None, b"/", None, ctypes.c_ulong(_MS_SLAVE | _MS_REC), None))
 
 
 def fallocate(fd: int, mode: int, offset: int, length: int) -> None:

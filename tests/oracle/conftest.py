@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The oracle mounts where nobody else makes copies of its mounts.
+
+A mount namespace that some other process makes meanwhile would hold kernel overlayfs's last mount
+of the layers for as long as it lives, and the next mount of them would find them busy.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.syscall import leave_mount_namespace
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_mounts() -> None:
+    """From the first test of the oracle on, this process has a mount namespace of its own."""
+    leave_mount_namespace()
