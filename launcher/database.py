@@ -2,8 +2,8 @@
 """The one SQLite file: how it is opened, and the tables in it.
 
 WAL, so that readers never wait for a writer; a writer waits for another up to `_PATIENCE`. What is
-said of containers is in `state`, of images in `image.index`. A row is written after the files that
-it points at, and taken out before they are: a crash leaves garbage, never a row without files.
+said of containers is in `state`, of images in `image.catalog`. A row is written after the files
+that it points at, and taken out before they are: a crash leaves garbage, never a row without files.
 """
 
 from __future__ import annotations
@@ -37,6 +37,37 @@ _MIGRATIONS: Final = (
         error     TEXT NOT NULL DEFAULT ''
     ) STRICT;
     CREATE INDEX containers_by_image ON containers (image_id);
+    """,
+    # id, manifest and blob are digests in hex; tree is the name of a directory of ROOT/layers.
+    """
+    CREATE TABLE images (
+        id       TEXT PRIMARY KEY,
+        manifest TEXT NOT NULL,
+        created  INTEGER NOT NULL,
+        added    INTEGER NOT NULL,
+        parent   TEXT NOT NULL DEFAULT ''
+    ) STRICT;
+    CREATE TABLE tags (
+        name  TEXT PRIMARY KEY,
+        image TEXT NOT NULL REFERENCES images (id)
+    ) STRICT;
+    CREATE INDEX tags_by_image ON tags (image);
+    CREATE TABLE layers (
+        tree       TEXT PRIMARY KEY,
+        diff_id    TEXT NOT NULL,
+        size       INTEGER NOT NULL,
+        plain_size INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE image_layers (
+        image       TEXT NOT NULL REFERENCES images (id),
+        position    INTEGER NOT NULL,
+        tree        TEXT NOT NULL REFERENCES layers (tree),
+        blob        TEXT NOT NULL,
+        blob_size   INTEGER NOT NULL,
+        compression TEXT NOT NULL,
+        PRIMARY KEY (image, position)
+    ) STRICT;
+    CREATE INDEX image_layers_by_tree ON image_layers (tree);
     """,
 )
 

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An image's configuration: the JSON of the OCI image specification (config.md) and of docker.
+
+Read into `ImageConfig`, and made for new images. What `--change` does to it is in `changes`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any, Final
+
+from launcher.image.model import Health, ImageConfig
+
+__all__ = ["PATH", "encoded", "new", "read", "timestamp"]
+
+PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ARCHITECTURES: Final = {
+    "x86_64": "amd64",
+    "aarch64": "arm64",
+    "armv7l": "arm",
+    "i686": "386",
+}
+
+
+def read(document: dict[str, Any]) -> ImageConfig:
+    """How a container of the image starts. Raises ValueError for values of another kind."""
+    config = document.get("config") or {}
+    if not isinstance(config, dict):
+        raise ValueError("its config is not an object")
+    labels = _table(config, "Labels")
+    return ImageConfig(
+        user=_text(config, "User"),
+        env=_words(config, "Env"),
+        entrypoint=_words(config, "Entrypoint"),
+        cmd=_words(config, "Cmd"),
+        working_dir=_text(config, "WorkingDir"),
+        labels=tuple(sorted((key, str(value)) for key, value in labels.items())),
+        exposed_ports=tuple(sorted(_table(config, "ExposedPorts"))),
+        volumes=tuple(sorted(_table(config, "Volumes"))),
+        stop_signal=_text(config, "StopSignal"),
+        health=_health(config.get("Healthcheck")),
+        shell=_words(config, "Shell"),
+    )
+
+
+def new(
+    config: dict[str, Any],
+    diff_ids: Sequence[str],
+    created: int,
+    history: Sequence[dict[str, Any]],
+    *,
+    author: str = "",
+    comment: str = "",
+) -> dict[str, Any]:
+    """A whole configuration for this machine. `created` in nanoseconds; diff ids in hex."""
+    machine = os.uname().machine
+    document: dict[str, Any] = {
+        "created": timestamp(created),
+        "architecture": _ARCHITECTURES.get(machine, machine),
+        "os": "linux",
+        "config": config,
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{each}" for each in diff_ids]},
+        "history": list(history),
+    }
+    if machine == "armv7l":
+        document["variant"] = "v7"
+    if author:
+        document["author"] = author
+    if comment:
+        document["comment"] = comment
+    return document
+
+
+def encoded(document: dict[str, Any]) -> bytes:
+    """The bytes of a document: the same for the same content."""
+    return json.dumps(document, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
+
+
+def timestamp(nanoseconds: int) -> str:
+    """RFC 3339 in UTC, as Go prints it."""
+    import time
+
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    decimals = f".{rest:09}".rstrip("0") if rest else ""
+    return f"{text}{decimals}Z"
+
+
+def nanoseconds(text: object) -> int:
+    """The time that an RFC 3339 text says; 0 for anything else, as docker takes it."""
+    from datetime import datetime
+
+    if not isinstance(text, str):
+        return 0
+    whole, dot, rest = text.partition(".")
+    decimals = ""
+    if dot:
+        digits = len(rest) - len(rest.lstrip("0123456789"))
+        decimals, rest = rest[:digits], rest[digits:]
+        text = whole + rest
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            return 0
+        return int(moment.timestamp()) * 1_000_000_000 + int((decimals + "000000000")[:9])
+    except (ValueError, OverflowError):
+        return 0
+
+
+def _health(value: object) -> Health | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise ValueError("its Healthcheck is not an object")
+    numbers = {}
+    for field, key in (
+        ("interval", "Interval"),
+        ("timeout", "Timeout"),
+        ("start_period", "StartPeriod"),
+        ("start_interval", "StartInterval"),
+        ("retries", "Retries"),
+    ):
+        number = value.get(key) or 0
+        if not isinstance(number, int) or not 0 <= number < 1 << 63:
+            raise ValueError(f"its Healthcheck.{key} is not a number")
+        numbers[field] = number
+    return Health(_words(value, "Test"), **numbers)
+
+
+def _text(table: dict[str, Any], key: str) -> str:
+    value = table.get(key) or ""
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError(f"its {key} is not a text")
+    return value
+
+
+def _words(table: dict[str, Any], key: str) -> tuple[str, ...]:
+    value = table.get(key) or []
+    if isinstance(value, str):  # docker's oldest images
+        value = [value]
+    if not isinstance(value, list) or not all(
+        isinstance(each, str) and "\0" not in each for each in value
+    ):
+        raise ValueError(f"its {key} is not a list of texts")
+    return tuple(value)
+
+
+def _table(table: dict[str, Any], key: str) -> dict[str, Any]:
+    value = table.get(key) or {}
+    if not isinstance(value, dict):
+        raise ValueError(f"its {key} is not an object")
+    return value
