@@ -3,7 +3,8 @@
 
 Two stacks of one's own are read, one of the lower layers alone ("before") and one with the upper
 layer on top ("after"); no mount is needed and none is disturbed. Only what the upper layer holds is
-visited, so the cost is that of the change.
+visited, so the cost is that of the change; where there is a journal to be believed, new
+directories are taken as they are, without a look at what each object in them is.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ import stat
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from unionfs import origin
+from unionfs import journal, origin
 from unionfs.config import Format, MountConfig
 from unionfs.difference import KINDS, differences
 from unionfs.errors import UnionError
-from unionfs.layer import open_layer
+from unionfs.layer import Part, open_layer
 from unionfs.lookup import Found, find, node_of
 from unionfs.marks import PLAIN_DIRECTORY
-from unionfs.node import Directory, Node
+from unionfs.node import DT_DIRECTORY, Directory, Node
 from unionfs.readdir import entries, scan
 from unionfs.stack import Stack
 from unionfs.sys.calls import Handle
@@ -59,6 +60,7 @@ def diff(
     userxattr: bool = False,
     work: bytes | None = None,
     detail: bool = True,
+    journaled: bool = True,
 ) -> list[Change]:
     """The changes in `upper` against the layers `lower` (topmost first), ordered by path.
 
@@ -66,8 +68,10 @@ def diff(
     alone decide: what bears an origin was there before, and if it is no directory, it was changed;
     what bears none was added, but for a directory in which something was changed or deleted. A
     directory counts as changed if its own mode, owner or xattrs are. `work` is the union's work
-    directory, whose index tells of lower files changed under another of their names. Without
-    `detail` at most one entry of `what` is told, which spares reading contents. Raises UnionError.
+    directory, whose index tells of lower files changed under another of their names, and whose
+    journal, where there is one, spares looking at every object; not `journaled` takes no notice of
+    it, with the same result. Without `detail` at most one entry of `what` is told, which spares
+    reading contents. Raises UnionError.
     """
     after: Stack | None = None
     before: Stack | None = None
@@ -80,7 +84,11 @@ def diff(
     try:
         after = stack((upper, *lower))
         before = stack(tuple(lower)) if lower else None
-        comparison = _Comparison(after, before, None if detail else 1)
+        # By its marks alone an upper is judged object by object.
+        known = None
+        if journaled and work is not None and before is not None:
+            known = journal.read(work, upper)
+        comparison = _Comparison(after, before, None if detail else 1, known)
         if work is not None and before is not None:
             comparison.add_aliases(work + b"/index")
         return comparison.run()
@@ -99,6 +107,7 @@ class _Step(NamedTuple):
     base   -- the directory it was before, None if it is new
     below  -- path of `base` in the lower tree
     moved  -- lower path of the last renamed directory on the way here, b"" if there was none
+    bears  -- it, or a directory above it, bears a redirect
     """
 
     path: bytes
@@ -107,6 +116,7 @@ class _Step(NamedTuple):
     base: Directory | None
     below: bytes
     moved: bytes
+    bears: bool = False
 
 
 class _Entry(NamedTuple):
@@ -125,7 +135,14 @@ class _Entry(NamedTuple):
 class _Comparison:
     """One run of `diff`."""
 
-    def __init__(self, after: Stack, before: Stack | None, most: int | None) -> None:
+    def __init__(
+        self,
+        after: Stack,
+        before: Stack | None,
+        most: int | None,
+        known: journal.Changed | None,
+    ) -> None:
+        self._known = known
         self._after = after
         self._before = before
         self._most = most
@@ -218,13 +235,43 @@ class _Comparison:
                 following = self._guess(step, entry)
             else:
                 following = self._judge(self._before, step, entry)
-            if following is None:
+            if following is None or not self._leads_on(following):
                 self._after.settle(node)
                 continue
             for held in (following.node, following.base):
                 if held is not None:
                     held.pins += 1
             yield following
+
+    def _leads_on(self, step: _Step) -> bool:
+        """Whether a directory has to be compared; where the journal tells what is in it, not."""
+        known = self._known
+        if known is None:
+            return True
+        if len(step.node.parts) > 1:
+            # Renamed directories are looked into, and what is below them: the journal has the
+            # names that they had before.
+            return step.bears or step.path[1:] in known.directories
+        if known.mixed or step.base is not None or step.bears:
+            return True
+        self._take_whole(step.path, step.node.parts[0])
+        return False
+
+    def _take_whole(self, path: bytes, top: Part) -> None:
+        """Everything below a new directory is new."""
+        stack = self._after
+        pending = [(path, top)]
+        while pending:
+            path, part = pending.pop()
+            for name, kind, _ in entries(stack, part):
+                if kind == _WHITEOUT:
+                    continue
+                below = path + b"/" + name
+                self._changes["A", below] = Change("A", below, type=KINDS[kind])
+                if kind == DT_DIRECTORY:
+                    pending.append((below, stack.part(part.layer, below[1:])))
+            if part is not top:
+                part.close()
 
     def _delete(self, step: _Step, name: bytes) -> None:
         path, below = step.path + b"/" + name, step.below + b"/" + name
@@ -252,13 +299,14 @@ class _Comparison:
             absolute = marks.redirect.startswith(b"/")
             source = marks.redirect if absolute else step.below + b"/" + marks.redirect
             base = _reach(before, source)
-            if isinstance(base, Directory):
+            # One that came back to its old place still bears its redirect.
+            if isinstance(base, Directory) and source != below:
                 if was is not None:
                     self._add(Change("D", entry.path, type=KINDS[was.kind]), below, step.moved)
                 self._renamed.add(source)
                 what = self._what(before, node, base)
                 self._add(Change("R", entry.path, source, entry.kind, what))
-                return _Step(entry.path, node, marks.opaque, base, source, source)
+                return _Step(entry.path, node, marks.opaque, base, source, source, True)
         if was is None:
             self._add(Change("A", entry.path, type=entry.kind))
         else:
@@ -267,7 +315,8 @@ class _Comparison:
             self._add(Change("C", entry.path, type=entry.kind, what=what), below, step.moved)
         if isinstance(node, Directory):
             merged = was if isinstance(was, Directory) else None
-            return _Step(entry.path, node, marks.opaque, merged, below, step.moved)
+            bears = step.bears or marks.redirect is not None
+            return _Step(entry.path, node, marks.opaque, merged, below, step.moved, bears)
         self._note_arrival(entry, was)
         if was is not None:
             before.settle(was)

@@ -31,6 +31,8 @@ class MountConfig(NamedTuple):
     follow        -- redirects on the layers are followed (False: what needs one is refused, EPERM)
     metacopy      -- copy up metadata alone where only metadata changed
     index         -- hard links of lower files stay one file after copy-up
+    journal       -- where changes are is written down in work, for `diff`; only for an upper that
+                     nobody changes but through unions
     xattrs        -- False: every xattr call is answered with ENOTSUP
     acl           -- False: POSIX ACLs are neither shown nor inherited
     read_only     -- changes are refused although there is an upper
@@ -51,6 +53,7 @@ class MountConfig(NamedTuple):
     follow: bool = True
     metacopy: bool = False
     index: bool = True  # type: ignore[assignment]  # covers tuple.index, of no use here
+    journal: bool = False
     xattrs: bool = True
     acl: bool = True
     read_only: bool = False

@@ -57,6 +57,8 @@ def _copy_directory(stack: Stack, node: Directory) -> None:
     if node.gone or parent is None:
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     work = stack.workdir()
+    if stack.journal is not None:
+        stack.journal.note(node.merged_path())
     source = node.parts[0].open()
     found = os.stat(source)
     name = work.temporary()

@@ -295,6 +295,8 @@ def link(stack: Stack, node: Node, parent: Directory, name: bytes) -> os.stat_re
         raise error(errno.EEXIST, name)
     copy_up(stack, node, metadata=True)
     upper = copy_up_directory(stack, parent).open()
+    if stack.journal is not None and not parent.merged and _may_be_lower(node):
+        stack.journal.note_move()
     if node.data is not None:
         redirect_data(stack, node)
     write_links(stack, node, relative_to_lower=False)
@@ -323,6 +325,11 @@ def link(stack: Stack, node: Node, parent: Directory, name: bytes) -> os.stat_re
         stack.relocate(node, parent, parent.parts[0], name)
     stack.note_new_name(parent, name, covers=covers)
     return node.real_stat()
+
+
+def _may_be_lower(node: Node) -> bool:
+    above = node.parent
+    return node.links is not None or above is None or above.merged
 
 
 def _link(node: Node, dirfd: int, name: bytes) -> None:

@@ -55,6 +55,7 @@ class Choices:
     follow: bool = True
     metacopy: bool = False
     index: bool = True
+    journal: bool = False
     xattrs: bool = True
     acl: bool = True
     squash_to_uid: int | None = None
@@ -92,6 +93,7 @@ class Choices:
             follow=self.follow,
             metacopy=self.metacopy,
             index=self.index,
+            journal=self.journal,
             xattrs=self.xattrs,
             acl=self.acl,
             read_only=self.read_only,
@@ -391,6 +393,7 @@ _OFF_ONLY: Final[_Meanings] = {b"off": False}
 _SWITCHES: Final[dict[bytes, tuple[str | None, _Meanings]]] = {
     b"metacopy": ("metacopy", _ON_OFF),
     b"index": ("index", _ON_OFF),
+    b"journal": ("journal", _ON_OFF),
     # Inode numbers are unique and stable whatever the layers are: nothing to choose.
     b"xino": (None, {b"on": None, b"off": None, b"auto": None}),
     b"uuid": (None, {b"on": None, b"off": None, b"null": None, b"auto": None}),
@@ -480,6 +483,7 @@ def format_options(config: MountConfig) -> bytes:
             (b"redirect_dir=nofollow", not config.follow),
             (b"metacopy=on", config.metacopy),
             (b"index=off", not config.index),
+            (b"journal=on", config.journal),
             (b"noxattr", not config.xattrs),
             (b"noacl", not config.acl),
             (b"ro", config.read_only),

@@ -72,6 +72,8 @@ def rename(
             _refuse_kinds(stack, moved, replaced, newname)
         for node in (moved, replaced) if exchange else (moved,):
             _refuse_redirect(stack, node)
+        if stack.journal is not None and _mixes(parent, newparent, exchange):
+            stack.journal.note_move()
         move = _Move(stack, parent, name, source, newparent, newname, target)
         if exchange and replaced is not None:
             move.exchange(moved, replaced)
@@ -81,6 +83,13 @@ def rename(
         stack.settle(moved)
         if replaced is not None:
             stack.settle(replaced)
+
+
+def _mixes(parent: Directory, newparent: Directory, exchange: bool) -> bool:
+    """Whether a new directory gets what may be of a lower layer (see `journal`)."""
+    if exchange:
+        return parent.merged != newparent.merged
+    return parent.merged and not newparent.merged
 
 
 def _refuse_loops(node: Node, into: Directory) -> None:

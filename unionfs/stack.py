@@ -13,7 +13,7 @@ import os
 import resource
 from collections.abc import Callable
 
-from unionfs import names, origin
+from unionfs import journal, names, origin
 from unionfs.config import MountConfig
 from unionfs.errors import UnionError, shown
 from unionfs.ids import Ids
@@ -44,6 +44,7 @@ class Stack:
     root        -- the top of the merged tree
     nodes       -- node id → living node
     index       -- the hard-link index as a part of the upper's filesystem, or None
+    journal     -- where changes are noted down, or None
     lost_links  -- public number → names removed of a lower file that was never copied up
     descriptors -- open directory descriptors
     writable    -- whether changes are allowed
@@ -70,6 +71,7 @@ class Stack:
         self._mapped = 0
         self._most_nodes = 0
         self.index: Part | None = None
+        self.journal: journal.Journal | None = None
         self.lost_links: dict[int, int] = {}
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
@@ -88,6 +90,8 @@ class Stack:
             self.upper, workfd = open_pair(config.upper, config.work)
             self.layers.append(self.upper)
             self.work = Workdir(config, self.upper, workfd, self.marks.prefix)
+            if config.journal and not config.read_only:
+                self.journal = journal.begin(self.work.fd, self.upper.root)
             if self.work.index_fd >= 0:
                 self.index = self.part(self.upper, names.INDEX)
                 self.index.fd = self.work.index_fd
@@ -368,6 +372,8 @@ class Stack:
         self._copied.clear()
         self._maps.clear()
         self.descriptors.close()
+        if self.journal is not None:
+            self.journal.close()
         if self.work is not None:
             self.work.close()
             self.work = None

@@ -2,7 +2,8 @@
 """The work directory: where objects are made before one rename puts them in their place.
 
 Layout, as kernel overlayfs keeps it: ``work/`` for temporaries (swept at mount), ``index/`` for
-hard links of lower files, ``work/incompat/volatile`` while a volatile mount lives. Upper and work
+hard links of lower files, ``work/incompat/volatile`` while a volatile mount lives, and
+``work/journal`` where one is kept. Upper and work
 are locked (flock(2)) against a second mount, and refused if they overlap with another layer.
 """
 
@@ -14,7 +15,7 @@ import fcntl
 import os
 import stat
 
-from unionfs import names
+from unionfs import journal, names
 from unionfs.config import MountConfig
 from unionfs.errors import UnionError
 from unionfs.layer import O_DIRECTORY_PATH, Layer, proc_path
@@ -103,6 +104,8 @@ class Workdir:
     def sweep(self) -> None:
         """Remove what a daemon that was killed left half-made."""
         for name in os.listdir(b"/proc/self/fd/%d" % self.fd):
+            if name == journal.NAME and (self._config.journal or self._config.read_only):
+                continue
             if name != _INCOMPAT:
                 remove_tree(self.fd, name)
 

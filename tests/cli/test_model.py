@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.mounttable import run
+from unionfs import journal
 from unionfs.changes import Change, diff
 from unionfs.config import Format, MountConfig
 from unionfs.node import Caller, Node
@@ -273,6 +274,7 @@ def test_histories(
                 upper=upper,
                 work=base + b"/work-" + name,
                 format=format,
+                journal=True,
             )
             tree = Tree(config)
             try:
@@ -280,7 +282,10 @@ def test_histories(
                 for operation in history:
                     tree.apply(operation)
                 after = tree.faces()
+                assert journal.read(base + b"/work-" + name, upper) is not None
                 changes = diff(upper, lower, format=format, work=config.work)
+                walked = diff(upper, lower, format=format, work=config.work, journaled=False)
+                assert changes == walked
                 check_difference(before, after, changes)
                 check_explanations(config, tree, before)
             finally:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from tests.oracle.targets import Listed, Place, Seen, Where
 from tests.oracle.values import NOW, OMIT, UMASK, Time
 from tests.support import syscall
+from unionfs.changes import diff
 from unionfs.config import MountConfig
 from unionfs.union import NOW as UNION_NOW
 from unionfs.union import Caller, File, Listing, Node, Stat, Union
@@ -78,6 +79,7 @@ class InProcess:
         self.name = "lamina in process"
         self.kind = kind
         self._mounted: Union | None = None
+        self._place: Place | None = None
         self._held: Counter[Node] = Counter()
         self._slots: dict[int, _Open] = {}
         self._eager = False
@@ -97,18 +99,39 @@ class InProcess:
                 work=place.work,
                 metacopy=self._metacopy,
                 userxattr=self._userxattr,
+                journal=True,
             )
         )
+        self._place = place
 
     def detach(self) -> None:
         assert not self._slots
         self._drop()
         union, self._mounted = self._mounted, None
         assert union is not None
+        self._check_journal()
         left = [node.id for node in union.nodes.values() if node is not union.root]
         union.close()
         if left:
             raise AssertionError(f"nodes live on though all were forgotten: {left}")
+
+    def _check_journal(self) -> None:
+        """What is told with the help of the journal is what a walk finds."""
+        place = self._place
+        assert place is not None
+        told, walked = (
+            diff(
+                place.upper,
+                place.lowers,
+                work=place.work,
+                userxattr=self._userxattr,
+                detail=False,
+                journaled=journaled,
+            )
+            for journaled in (True, False)
+        )
+        if told != walked:
+            raise AssertionError(f"the journal leads to {told}, a walk to {walked}")
 
     def abandon(self) -> None:
         for slot in list(self._slots):
