@@ -79,18 +79,28 @@ class Made:
         """Let go of it as a supervisor that is killed does."""
         os.close(self._locks.pop(record.id))
 
+    def clear(self, record: Record) -> None:
+        """What a supervisor does at its very end."""
+        runtime.clear(self.paths, record.id)
+
     def close(self) -> None:
         for lock in self._locks.values():
             os.close(lock)
 
     def lamina(self, *words: str) -> Ended:
         """Run a command in this process."""
-        out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="surrogateescape")
-        err = io.StringIO()
+        out, err = _Captured(), _Captured()
         argv = ["lamina", "--root", os.fsdecode(self.paths.root), *words]
         with mock.patch("sys.argv", argv), redirect_stdout(out), redirect_stderr(err):
             status = cli.main()
-        out.flush()
-        content = out.buffer
-        assert isinstance(content, io.BytesIO)
-        return Ended(status, content.getvalue().decode(), err.getvalue())
+        return Ended(status, out.text(), err.text())
+
+
+class _Captured(io.TextIOWrapper):
+    def __init__(self) -> None:
+        self.content = io.BytesIO()
+        super().__init__(self.content, encoding="utf-8", errors="surrogateescape")
+
+    def text(self) -> str:
+        self.flush()
+        return self.content.getvalue().decode()

@@ -169,7 +169,7 @@ def test_followers_are_told_at_once(made: Made) -> None:
         try:
             assert follower.stdout is not None
             path = f"/proc/{follower.pid}/fdinfo"
-            wait_until(lambda: _watches(path), "the follower to wait")
+            wait_until(lambda: watches(path), "the follower to wait")
             for number in range(3):
                 note(made.paths, "container", "start", f"new{number}")
                 assert follower.stdout.readline() == f"new{number}\n"
@@ -177,7 +177,7 @@ def test_followers_are_told_at_once(made: Made) -> None:
             follower.terminate()
 
 
-def _watches(fdinfo: str) -> bool:
+def watches(fdinfo: str) -> bool:
     for name in os.listdir(fdinfo):
         try:
             with open(f"{fdinfo}/{name}") as file:

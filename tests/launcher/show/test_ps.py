@@ -7,19 +7,27 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
 from launcher.cli.container_rows import ports_text
-from launcher.record import Port, Record, RequestedMount
+from launcher.record import Port, RequestedMount
+from tests.launcher.show.conftest import new_made
 from tests.launcher.show.made import Made
 
 DAY = 86400
 
 
-@pytest.fixture
-def several(made: Made) -> dict[str, Record]:
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     """One container of each kind, the newest first."""
+    with new_made(tmp_path_factory.mktemp("several") / "root") as made:
+        _fill(made)
+        yield made
+
+
+def _fill(made: Made) -> None:
     found = {
         "web": made.add(
             1,
@@ -46,13 +54,11 @@ def several(made: Made) -> dict[str, Record]:
     made.start(found["again"], 70, "restarting")
     made.start(found["lost"], 5)
     made.leave(found["lost"])
-    return found
 
 
-@pytest.mark.usefixtures("several")
-def test_all_containers_in_docker_s_table(made: Made) -> None:
+def test_all_containers_in_docker_s_table(several: Made) -> None:
     # fmt: off
-    assert made.lamina("ps", "-a").lines == [
+    assert several.lamina("ps", "-a").lines == [
         'CONTAINER ID   IMAGE          COMMAND                  CREATED         STATUS                              PORTS                           NAMES',  # noqa: E501
         '''000100010001   busybox        "sh -c 'echo hello; …"   3 minutes ago   Up 3 minutes (healthy)              443/tcp, 0.0.0.0:8080->80/tcp   web''',  # noqa: E501
         '''000200020002   busybox        "sh -c 'echo hello; …"   3 hours ago     Exited (137) 2 hours ago                                            ended''',  # noqa: E501
@@ -106,32 +112,28 @@ def test_all_containers_in_docker_s_table(made: Made) -> None:
         ("-af ancestor=2b2b2b", "lost"),
     ],
 )
-@pytest.mark.usefixtures("several")
-def test_which_containers_are_shown(made: Made, words: str, expected: str) -> None:
-    ended = made.lamina("ps", *words.split(), "--format", "{{.Names}}")
+def test_which_containers_are_shown(several: Made, words: str, expected: str) -> None:
+    ended = several.lamina("ps", *words.split(), "--format", "{{.Names}}")
     assert (ended.lines, ended.err, ended.status) == (expected.split(), "", 0)
 
 
-@pytest.mark.usefixtures("several")
-def test_ids_alone(made: Made) -> None:
-    assert made.lamina("ps", "-q").lines == ["000100010001", "000400040004", "000500050005"]
-    assert made.lamina("ps", "-lq", "--no-trunc").lines == ["0001" * 16]
+def test_ids_alone(several: Made) -> None:
+    assert several.lamina("ps", "-q").lines == ["000100010001", "000400040004", "000500050005"]
+    assert several.lamina("ps", "-lq", "--no-trunc").lines == ["0001" * 16]
 
 
-@pytest.mark.usefixtures("several")
-def test_nothing_is_shortened_on_demand(made: Made) -> None:
+def test_nothing_is_shortened_on_demand(several: Made) -> None:
     form = "{{.ID}}|{{.Image}}|{{.Command}}|{{.Mounts}}|{{.LocalVolumes}}|{{.Networks}}"
-    assert made.lamina("ps", "-l", "--format", form).lines == [
+    assert several.lamina("ps", "-l", "--format", form).lines == [
         '000100010001|busybox|"sh -c \'echo hello; …"|data,/a/path/that/i…|1|bridge'
     ]
-    assert made.lamina("ps", "-l", "--no-trunc", "--format", form).lines == [
+    assert several.lamina("ps", "-l", "--no-trunc", "--format", form).lines == [
         f"{'0001' * 16}|busybox|\"sh -c 'echo hello; sleep 5'\"|data,/a/path/that/is/long|1|bridge"
     ]
 
 
-@pytest.mark.usefixtures("several")
-def test_json_has_docker_s_keys(made: Made) -> None:
-    found = json.loads(made.lamina("ps", "-l", "--format", "json").out)
+def test_json_has_docker_s_keys(several: Made) -> None:
+    found = json.loads(several.lamina("ps", "-l", "--format", "json").out)
     assert " ".join(found) == (
         "Command CreatedAt ID Image Labels LocalVolumes Mounts Names Networks Platform Ports "
         "RunningFor Size State Status"
@@ -169,8 +171,8 @@ def test_sizes_count_what_the_container_wrote_and_its_image(made: Made) -> None:
         ("web", "ps takes no names"),
     ],
 )
-def test_what_is_asked_for_wrongly_is_refused(made: Made, words: str, reason: str) -> None:
-    ended = made.lamina("ps", *words.split())
+def test_what_is_asked_for_wrongly_is_refused(several: Made, words: str, reason: str) -> None:
+    ended = several.lamina("ps", *words.split())
     assert ended.status == 2
     assert ended.err.startswith("lamina: cannot ")
     assert reason in ended.err
