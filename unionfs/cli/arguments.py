@@ -20,11 +20,17 @@ __all__ = ["DEBUG", "HELP", "JSON", "Arguments", "Command", "Flag", "parse"]
 
 
 class Flag(NamedTuple):
-    """One flag: its spellings, the last of which names it; `value` names what it takes, if any."""
+    """One flag: its spellings, the last of which names it; `value` names what it takes, if any.
+
+    `empty`: the value may be empty. `standing`: a flag without a value that holds unless it is
+    taken back by `--flag=false`; that is then its value, b"false".
+    """
 
     names: tuple[str, ...]
     value: str | None
     help: str
+    empty: bool = False
+    standing: bool = False
 
     @property
     def key(self) -> str:
@@ -113,6 +119,8 @@ def parse(command: Command, words: list[bytes]) -> Arguments | None:
 def _switch(command: Command, found: Arguments, flag: Flag, name: bytes, value: bytes) -> None:
     if value in _TRUE:
         found.flags[flag.key] = [b""]
+    elif value in _FALSE and flag.standing:
+        found.flags[flag.key] = [b"false"]
     elif value in _FALSE:
         found.flags.pop(flag.key, None)
     else:
@@ -157,7 +165,7 @@ def _add(
         value = b""
     elif value is None:
         value = next(rest, None)
-    if value is None or (flag.value is not None and not value):
+    if value is None or (flag.value is not None and not value and not flag.empty):
         raise _misunderstood(command, name, f"it needs a value, {flag.value}")
     found.flags.setdefault(flag.key, []).append(value)
 
