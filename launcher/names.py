@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What containers are called: 64 hex digits as their id, and a name of two words where none is given.
+"""What containers are called: 64 hex digits, and a name of two words where none is given.
 
 The words are lamina's own: how a place is, and who charted, drew or described places.
 """
@@ -18,7 +18,7 @@ _ADJECTIVES = """
     proud quiet rapid remote restful rocky rosy sandy serene shady silver simple sober solar sound
     southern spry stately steady still sturdy sunny sure tidal tidy tranquil trusty upper verdant
     vivid warm western wide windy wise woody young
-""".split()
+"""
 
 _SURNAMES = """
     alidrisi amundsen anaximander apian arrowsmith banks barents barth batuta behaim bell bering
@@ -30,7 +30,7 @@ _SURNAMES = """
     polo ptolemy pytheas reclus rennell ross saxton scoresby scott seller shackleton snyder speed
     strabo tasman tharp thevet toscanelli valck vancouver vespucci visscher wallis weddell wilkes
     wright xuanzang zhenghe
-""".split()
+"""
 
 _START = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _REST = frozenset(_START + "_.-")
@@ -50,9 +50,11 @@ def identifier() -> str:
 def invented(attempt: int = 0) -> str:
     """A name of two words; from the second attempt on with a number behind it."""
     number = int.from_bytes(os.urandom(8), "little")
-    number, adjective = divmod(number, len(_ADJECTIVES))
-    number, surname = divmod(number, len(_SURNAMES))
-    name = f"{_ADJECTIVES[adjective]}_{_SURNAMES[surname]}"
+    words = []
+    for each in (_ADJECTIVES.split(), _SURNAMES.split()):
+        number, index = divmod(number, len(each))
+        words.append(each[index])
+    name = "_".join(words)
     return f"{name}{number % 10 ** min(attempt, 9)}" if attempt else name
 
 

@@ -291,7 +291,7 @@ def _device_step(device: Device, host: Host, spec: ContainerSpec) -> steps.Step:
     if device.type != "p" and (host.rootless or spec.namespace("user") is not None):
         # mknod(2) of devices asks for CAP_MKNOD in the first user namespace.
         attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NOEXEC
-        return steps.Bind(device.path, device.path, False, attributes)
+        return steps.Bind(device.source or device.path, device.path, False, attributes)
     return steps.MakeNode(
         device.path,
         kinds[device.type] | device.file_mode,

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-from functools import cache
-from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, Final, NamedTuple
 
 from launcher.errors import LaunchError
 from launcher.image.model import Health
 from launcher.paths import Paths
-from launcher.spec import Resources
+from launcher.spec import BlockThrottle, BlockWeight, DeviceRule, Resources
 
 __all__ = [
     "LogOptions",
@@ -26,7 +25,6 @@ __all__ = [
     "RestartPolicy",
     "decode",
     "encode",
-    "glance",
     "load",
     "save",
 ]
@@ -93,7 +91,12 @@ class Record(NamedTuple):
     apparmor, selinux
               -- "" the default; "unconfined"/"disable", or a profile/label
     systempaths -- False: nothing is masked or read-only (`--security-opt systempaths=unconfined`)
-    stop_signal -- number; stop_timeout in seconds
+    stop_signal -- number; stop_timeout in seconds, -1: without end
+    health      -- the check that holds, the image's worked in; None for none
+    exposed     -- "80/tcp"; extra_hosts "NAME:ADDRESS"
+    pid_file    -- where the first process's number is written at each start, or ""
+    attach      -- which of stdin, stdout and stderr `run` attaches to; () is up to the command
+    volatile    -- the union does not pass fsync on
     """
 
     id: str
@@ -140,6 +143,8 @@ class Record(NamedTuple):
     exposed: tuple[str, ...] = ()
     extra_hosts: tuple[str, ...] = ()
     dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
     shm_size: int = 64 << 20
     oom_score_adj: int | None = None
     resources: Resources = Resources()
@@ -149,6 +154,8 @@ class Record(NamedTuple):
     health: Health | None = None
     log: LogOptions = LogOptions()
     detach_keys: str = ""
+    pid_file: str = ""
+    attach: tuple[str, ...] = ()
     volatile: bool = False
 
 
@@ -179,19 +186,6 @@ def load(paths: Paths, id: str) -> Record:
         raise LaunchError("read", path, f"it is damaged: {error}") from error
 
 
-def glance(paths: Paths, id: str) -> dict[str, Any]:
-    """A container's fields as they are in JSON; {} where there are none to be had.
-
-    For listings, where making the record proper of each would take longer than all the rest.
-    """
-    try:
-        with open(paths.container(id) + b"/config.json", "rb") as file:
-            found = json.loads(file.read())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 # -- JSON -----------------------------------------------------------------------------------------
 # Named tuples become objects, bytes become strings in the manner of os.fsdecode.
 
@@ -203,7 +197,7 @@ def encode(record: Record) -> bytes:
 
 def decode(content: bytes) -> Record:
     """The inverse of `encode`. ValueError, TypeError or KeyError for anything else."""
-    value = _typed(Record, json.loads(content))
+    value = _read(Record, json.loads(content))
     assert isinstance(value, Record)
     return value
 
@@ -219,28 +213,51 @@ def _plain(value: object) -> object:
     return value
 
 
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    """The types of a named tuple's fields. Kept: a listing decodes hundreds of records."""
-    return get_type_hints(kind)
+# What JSON does not say by itself. Not taken from the annotations: to evaluate those costs every
+# start several milliseconds. A test holds the tables against them.
+_BYTES: Final = frozenset({"cwd", "layers", "args", "env"})
+_TUPLES: Final[dict[str, Any]] = {
+    "mounts": RequestedMount,
+    "devices": RequestedDevice,
+    "ports": Port,
+    "resources": Resources,
+    "restart": RestartPolicy,
+    "health": Health,
+    "log": LogOptions,
+}
+_OF_RESOURCES: Final[dict[str, Any]] = {
+    "blkio_weight_device": BlockWeight,
+    "blkio_read_bps": BlockThrottle,
+    "blkio_write_bps": BlockThrottle,
+    "blkio_read_iops": BlockThrottle,
+    "blkio_write_iops": BlockThrottle,
+    "devices": DeviceRule,
+}
 
 
-def _typed(kind: Any, value: Any) -> Any:
-    if value is None:
-        return None
-    if kind is bytes:
-        return os.fsencode(value)
-    origin = get_origin(kind)
-    if origin is tuple:
-        parts = get_args(kind)
-        if len(parts) == 2 and parts[1] is Ellipsis:
-            return tuple(_typed(parts[0], each) for each in value)
-        return tuple(_typed(part, each) for part, each in zip(parts, value, strict=True))
-    if origin is not None:  # X | None
-        return _typed(next(each for each in get_args(kind) if each is not type(None)), value)
-    if hasattr(kind, "_fields"):
-        hints = _hints(kind)
-        return kind(**{name: _typed(hints[name], each) for name, each in value.items()})
-    if not isinstance(value, kind):
-        raise TypeError(f"{value!r} is not {kind.__name__}")
-    return value
+def _read(kind: Any, value: Any) -> Any:
+    """A named tuple of an object; each field checked against the type of its default."""
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} is not an object")
+    nested = _OF_RESOURCES if kind is Resources else _TUPLES
+    made: dict[str, Any] = {}
+    for name, each in value.items():
+        if name in nested and kind in (Record, Resources):
+            inner = nested[name]
+            if isinstance(each, list):
+                made[name] = tuple(_read(inner, one) for one in each)
+            else:
+                made[name] = None if each is None else _read(inner, each)
+        elif name in _BYTES and kind is Record:
+            encode = os.fsencode
+            made[name] = tuple(map(encode, each)) if isinstance(each, list) else encode(each)
+        else:
+            made[name] = _hashable(each)
+        default = kind._field_defaults.get(name)
+        if default is not None and type(made[name]) is not type(default):
+            raise TypeError(f"{name} is {each!r}")
+    return kind(**made)
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(_hashable(each) for each in value) if isinstance(value, list) else value

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 from typing import Final
 
 from launcher.errors import SpecError

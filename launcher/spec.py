@@ -109,7 +109,11 @@ class IdMapping(NamedTuple):
 
 
 class Device(NamedTuple):
-    """A device node to be made: `type` is c, b or p (a fifo)."""
+    """A device node to be made: `type` is c, b or p (a fifo).
+
+    `source` is the host's path, where it is another; it matters where nodes cannot be made and the
+    host's are mounted instead.
+    """
 
     path: bytes
     type: str
@@ -118,6 +122,7 @@ class Device(NamedTuple):
     file_mode: int = 0o666
     uid: int = 0
     gid: int = 0
+    source: bytes = b""
 
 
 class DeviceRule(NamedTuple):
@@ -150,7 +155,8 @@ class Resources(NamedTuple):
     """Limits of cgroups, in the units of cgroup v1 as in the specification; None: not limited.
 
     Memory is in bytes; `memory_swap` is memory and swap together, -1 unlimited. `cpu_shares` are
-    of 1024; quota and period are in microseconds.
+    of 1024; quota and period are in microseconds. `memory_swappiness` (0 to 100) and
+    `oom_kill_disable` are known to cgroup v1 only.
     """
 
     memory: int | None = None
@@ -161,6 +167,8 @@ class Resources(NamedTuple):
     cpu_period: int | None = None
     cpuset_cpus: str | None = None
     cpuset_mems: str | None = None
+    memory_swappiness: int | None = None
+    oom_kill_disable: bool = False
     pids: int | None = None
     blkio_weight: int | None = None
     blkio_weight_device: tuple[BlockWeight, ...] = ()

@@ -92,6 +92,10 @@ class V1:
             self._directory.write(name, str(value))
         if resources.memory_reservation is not None:
             self._directory.write("memory.soft_limit_in_bytes", str(resources.memory_reservation))
+        if resources.memory_swappiness is not None:
+            self._directory.write("memory.swappiness", str(resources.memory_swappiness))
+        if resources.oom_kill_disable:
+            self._directory.write("memory.oom_control", "1")
         return missing
 
     def _limit_cpu(self, resources: Resources) -> list[str]:

@@ -19,7 +19,7 @@ from launcher.errors import LaunchError, SpecError
 from launcher.isolation import capabilities as rights
 from launcher.isolation import seccomp_default
 
-__all__ = ["compile_profile", "default_program", "parse_profile"]
+__all__ = ["compile_profile", "default_program", "parse_profile", "program_of"]
 
 # linux/seccomp.h and libseccomp's names for it; ERRNO and TRACE carry a number in the low half.
 _ACTIONS: Final = {
@@ -90,18 +90,43 @@ def default_program(capabilities: frozenset[str], cache: bytes | None = None) ->
     """
     if cache is None:
         return compile_profile(seccomp_default.profile(), capabilities)
-    relevant = rights.mask(seccomp_default.conditional_capabilities() & capabilities)
-    system = os.uname()
-    release = "-".join(str(part) for part in _kernel_release(system.release))
-    name = f"default-{seccomp_default.VERSION}-{system.machine}-{release}-{relevant:x}.bpf".encode()
-    path = os.path.join(cache, name)
-    try:
-        with open(path, "rb") as file:
-            program = file.read()
-    except FileNotFoundError:
+    relevant = seccomp_default.conditional_capabilities() & capabilities
+    path = _place(cache, f"default-{seccomp_default.VERSION}", relevant)
+    program = _kept(path)
+    if program is None:
         program = compile_profile(seccomp_default.profile(), capabilities)
         _keep(path, program)
     return program
+
+
+def program_of(text: str, capabilities: frozenset[str], cache: bytes) -> bytes:
+    """A profile in docker's format, compiled for a container with these capabilities.
+
+    `cache` as for `default_program`.
+    """
+    from hashlib import sha256
+
+    path = _place(cache, sha256(text.encode()).hexdigest(), capabilities)
+    program = _kept(path)
+    if program is None:
+        program = compile_profile(parse_profile(text), capabilities)
+        _keep(path, program)
+    return program
+
+
+def _place(cache: bytes, profile: str, capabilities: frozenset[str]) -> bytes:
+    system = os.uname()
+    release = "-".join(str(part) for part in _kernel_release(system.release))
+    name = f"{profile}-{system.machine}-{release}-{rights.mask(capabilities):x}.bpf"
+    return os.path.join(cache, name.encode())
+
+
+def _kept(path: bytes) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
 
 
 def _keep(path: bytes, program: bytes) -> None:

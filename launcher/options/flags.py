@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The flags of `run` and `create`: docker's names. What they mean is in the rooms beside this one."""
+"""The flags of `run` and `create`: docker's names. What they mean, the rooms beside this say."""
 
 from __future__ import annotations
 

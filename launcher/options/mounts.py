@@ -25,17 +25,15 @@ _PROPAGATION: Final = ("shared", "rshared", "slave", "rslave", "private", "rpriv
 _PLAIN: Final = (*_PROPAGATION, "ro", "rw", "z", "Z", "nocopy", "bind", "rbind")
 _CONSISTENCY: Final = ("consistent", "cached", "delegated", "default")
 # Options of tmpfs(5) and of mount(8) that docker lets through.
-_TMPFS: Final = frozenset(
-    "ro rw exec noexec suid nosuid dev nodev noatime diratime nodiratime relatime strictatime "
-    "defaults async".split()
+_TMPFS: Final = (
+    *("ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "defaults", "async"),
+    *("noatime", "diratime", "nodiratime", "relatime", "strictatime"),
 )
 _TMPFS_VALUES: Final = ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol")
 _TMPFS_DEFAULT: Final = ("noexec", "nosuid", "nodev")
 
 
-def mounts_of(
-    arguments: Arguments, image_volumes: tuple[str, ...]
-) -> tuple[RequestedMount, ...]:
+def mounts_of(arguments: Arguments, image_volumes: tuple[str, ...]) -> tuple[RequestedMount, ...]:
     """All that is to be mounted; of two on one path the flags' wins over the image's.
 
     Raises SpecError.

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import os
 import _socket as socket
+import os
 from typing import Final
 
 from launcher.options.quantities import invalid

@@ -12,7 +12,7 @@ from launcher.errors import SpecError
 
 __all__ = ["duration", "invalid", "processors", "size", "whole"]
 
-_UNITS: Final = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
+_UNITS: Final = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _TIMES: Final = {
     "h": 3_600_000_000_000,
     "m": 60_000_000_000,
@@ -30,8 +30,8 @@ def invalid(option: str, value: str, reason: str) -> SpecError:
     return SpecError("use", f"{option} {value}", reason)
 
 
-def size(option: str, text: str) -> int:
-    """Bytes: 512, 512b, 64k, 512m, 1.5g, 1GiB; units are powers of 1024."""
+def size(option: str, text: str, base: int = 1024) -> int:
+    """Bytes: 512, 512b, 64k, 512m, 1.5g, 1GiB; units are powers of `base`."""
     lower = text.strip().lower()
     number = lower.rstrip("bikmgtp ")
     unit = lower[len(number) :].strip()
@@ -40,7 +40,7 @@ def size(option: str, text: str) -> int:
         unit = unit[:-2] if unit.endswith("ib") else unit[:-1]
     if unit not in _UNITS:
         raise invalid(option, text, "its unit is none of b, k, m, g, t and p")
-    return _scaled(option, text, number, 1 << _UNITS[unit])
+    return _scaled(option, text, number.strip(), base ** _UNITS[unit])
 
 
 def _scaled(option: str, text: str, number: str, factor: int) -> int:

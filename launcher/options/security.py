@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 from launcher.errors import SpecError
 from launcher.options.quantities import invalid
 from launcher.record import RequestedDevice
-from unionfs import Arguments
 
 __all__ = ["Security", "check_capabilities", "check_ulimits", "device_of", "rule_of", "security_of"]
 

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What lies on the disc of a container: made by `create`, taken away by `remove`.
+
+Files come before the row and go before it: a crash leaves a directory without a row, which
+`orphans` finds, or a row that is marked as being removed, never a row that points at nothing.
+How a container is started and stopped is the supervisor's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Final
+
+from launcher import names, record, runtime
+from launcher.errors import LaunchError
+from launcher.paths import Paths
+from launcher.record import Record
+from launcher.state import Entry, State
+
+__all__ = ["create", "erase", "orphans", "remove"]
+
+# How often a name is invented before the fault must lie elsewhere.
+_INVENTIONS: Final = 20
+
+
+def create(paths: Paths, wanted: Record) -> Record:
+    """Make the directory, the volumes and the row of a container; returns it as it was entered.
+
+    A record without a name gets one; `--userns auto` gets its ids. Raises LaunchError, with
+    nothing left behind.
+    """
+    paths.ensure()
+    directory = paths.container(wanted.id)
+    made: list[str] = []
+    try:
+        _make_directories(directory, wanted)
+        if wanted.mounts:
+            from launcher import volumes
+
+            made += volumes.prepare(paths, wanted)
+        if wanted.userns.startswith("auto"):
+            from launcher import subids
+
+            wanted = subids.assign(paths, wanted)
+        return _enter(paths, wanted)
+    except BaseException as error:
+        _take_back(paths, wanted.id, made)
+        if isinstance(error, OSError):
+            raise LaunchError("make", directory, error) from error
+        raise
+
+
+def _make_directories(directory: bytes, wanted: Record) -> None:
+    os.mkdir(directory, 0o700)
+    for name in (b"/upper", b"/work", b"/merged"):
+        os.mkdir(directory + name, 0o755)
+    upper = directory + b"/upper"
+    if wanted.layers:
+        # The root directory of a union is the upper's: it is to look as the image's does.
+        top = os.stat(wanted.layers[0])
+        os.chown(upper, top.st_uid, top.st_gid)
+        os.chmod(upper, top.st_mode & 0o7777)
+
+
+def _enter(paths: Paths, wanted: Record) -> Record:
+    with State(paths) as state:
+        if wanted.name:
+            record.save(paths, wanted)
+            state.add(wanted)
+            return wanted
+        for attempt in range(_INVENTIONS):
+            named = wanted._replace(name=names.invented(attempt))
+            if state.has_name(named.name):
+                continue
+            record.save(paths, named)
+            with contextlib.suppress(LaunchError):  # somebody was faster
+                state.add(named)
+                return named
+    raise LaunchError("name container", wanted.id[:12], "all names that came to mind are in use")
+
+
+def _take_back(paths: Paths, id: str, made: list[str]) -> None:
+    from launcher import volumes
+
+    with contextlib.suppress(OSError, LaunchError):
+        erase(paths, id)
+    for name in made:
+        with contextlib.suppress(OSError, LaunchError):
+            volumes.erase(paths, name)
+
+
+def remove(paths: Paths, entry: Entry, force: bool = False, volumes: bool = False) -> None:
+    """Remove a container, and with `volumes` those that are its alone and have no name.
+
+    One that runs is refused, or with `force` killed first. Raises LaunchError.
+    """
+    row = entry.row
+    if entry.running is not None or runtime.alive(paths, row.id):
+        if not force:
+            reason = f"it is {entry.status}; stop it first, or use --force"
+            raise LaunchError("remove container", row.name, reason)
+        _end(paths, entry)
+    anonymous: list[str] = []
+    if volumes:
+        # One that is damaged is removed all the same; its volumes then stay for `volume prune`.
+        with contextlib.suppress(LaunchError):
+            anonymous = [
+                each.source
+                for each in record.load(paths, row.id).mounts
+                if each.kind == "volume" and "anonymous" in each.options
+            ]
+    with State(paths) as state:
+        state.begin_removal(row.id)
+        try:
+            erase(paths, row.id)
+        except OSError as error:
+            raise LaunchError("remove container", row.name, error) from error
+        state.remove(row.id)
+    if anonymous:
+        from launcher import volumes as rooms
+
+        for name in anonymous:
+            rooms.erase(paths, name)
+
+
+def _end(paths: Paths, entry: Entry) -> None:
+    """Kill what runs; returns when its supervisor has gone."""
+    raise LaunchError("remove container", entry.row.name, "it runs")
+
+
+def erase(paths: Paths, id: str) -> None:
+    """Remove the directory of a container, whose row is the caller's. OSError where that fails."""
+    directory = paths.container(id)
+    if os.path.lexists(directory):
+        from shutil import rmtree
+
+        rmtree(directory)
+
+
+def orphans(paths: Paths) -> list[str]:
+    """The ids of directories that no row points at: what a crash between the two leaves.
+
+    One that is being made at this moment is among them only if it is older than `_YOUNG`.
+    """
+    import time
+
+    with State(paths) as state:
+        try:
+            there = sorted(os.fsdecode(each) for each in os.listdir(paths.containers))
+        except FileNotFoundError:
+            return []
+        known = {entry.row.id for entry in state.all()}
+    found = []
+    for id in there:
+        if id in known:
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - os.stat(paths.container(id)).st_ctime > _YOUNG:
+                found.append(id)
+    return found
+
+
+_YOUNG: Final = 60.0  # seconds
