@@ -5,6 +5,7 @@
     ROOT/oci-layout index.json blobs/sha256/  the images, an OCI image layout
     ROOT/layers/sha256/DIFFID/                their layers, unpacked once, never written again
     ROOT/containers/ID/                       config.json, upper/, work/, merged/, log
+    ROOT/tries/ID/                            what `lamina try` keeps (`trial`)
     RUN/containers/ID/                        lock, control (socket), running.json
 
 Nothing is made here but by `ensure`. Paths are bytes without a slash at the end.
@@ -37,6 +38,10 @@ class Paths(NamedTuple):
     @property
     def containers(self) -> bytes:
         return self.root + b"/containers"
+
+    @property
+    def tries(self) -> bytes:
+        return self.root + b"/tries"
 
     def container(self, id: str) -> bytes:
         """The directory of one container that lasts as long as the container."""

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Calls on files that the standard library lacks: paths that cannot leave a tree, and discs."""
+"""Calls on files that the standard library lacks: paths that cannot leave a tree, renames with
+flags, reflinks, and discs."""
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import struct
 from typing import Final
@@ -16,7 +18,11 @@ __all__ = [
     "NO_MAGICLINKS",
     "NO_SYMLINKS",
     "NO_XDEV",
+    "RENAME_EXCHANGE",
+    "RENAME_NOREPLACE",
+    "clone_file",
     "openat2",
+    "renameat2",
     "start_writeback",
     "syncfs",
 ]
@@ -30,7 +36,11 @@ NO_SYMLINKS: Final = 0x04
 BENEATH: Final = 0x08
 IN_ROOT: Final = 0x10
 
+RENAME_NOREPLACE: Final = 1
+RENAME_EXCHANGE: Final = 2
+
 _RANGE_WRITE: Final = 2
+_FICLONE: Final = 0x40049409
 
 _slow: Final = ctypes.CDLL(None, use_errno=True)  # gives up the interpreter lock meanwhile
 
@@ -45,6 +55,17 @@ def openat2(directory: int, path: bytes, flags: int, resolve: int, mode: int = 0
     if fd < 0:
         raise failure(path)
     return fd
+
+
+def renameat2(olddir: int, old: bytes, newdir: int, new: bytes, flags: int = 0) -> None:
+    """rename(2) with flags; EINVAL where the filesystem does not know one."""
+    if _slow.renameat2(olddir, old, newdir, new, ctypes.c_uint(flags)) != 0:
+        raise failure(old)
+
+
+def clone_file(source: int, target: int) -> None:
+    """Let `target` share all of `source`'s extents (ioctl_ficlone(2))."""
+    fcntl.ioctl(target, _FICLONE, source)
 
 
 def start_writeback(fd: int, offset: int, length: int) -> None:

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a try changed: the list that is shown, chosen from and applied.
+
+It is made once, when the command has ended, and kept in changes.json together with the state in
+which each object of the host's was then. An object that the host changed while the command ran is
+known by its change time. What an apply carried out is marked as done, and what it moved is
+followed, so that the rest can be applied later.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+import unionfs
+from launcher.errors import LaunchError
+from launcher.trial.host import Host, State
+from launcher.trial.record import Trial, store
+
+__all__ = [
+    "Item",
+    "below",
+    "chosen",
+    "examine",
+    "item_of",
+    "keep",
+    "kept",
+    "look_again",
+    "plain",
+    "translated",
+]
+
+_NAME: Final = b"changes.json"
+
+
+class Item(NamedTuple):
+    """One change, as `unionfs.Change` has it, and what the host has in its place.
+
+    number -- place in the list
+    place  -- which union of the try
+    kind   -- A added, C changed, D deleted, R renamed
+    path   -- in the union, beginning with a slash
+    base   -- where that name is on the host as it is now: elsewhere than `path` while a directory
+              above it waits to be renamed
+    source -- for R: where the object is on the host as it is now
+    type   -- "file", "directory" …; for D, of what is to go
+    what   -- for C and R: what differs
+    size   -- bytes of the new content; for D, of all that is to go
+    was    -- bytes of the old content, for C
+    state  -- of what the host has at `base`; None for nothing
+    origin -- for R: of what it has at `source`
+    stale  -- the host changed one of the two while the command ran
+    done   -- it has been applied
+    """
+
+    number: int
+    place: int
+    kind: str
+    path: bytes
+    base: bytes
+    source: bytes | None = None
+    type: str = "file"
+    what: tuple[str, ...] = ()
+    size: int = 0
+    was: int = 0
+    state: State | None = None
+    origin: State | None = None
+    stale: bool = False
+    done: bool = False
+
+    @property
+    def moves(self) -> bool:
+        """Whether it is applied by renaming the host's own object."""
+        return self.kind == "R" and (self.type == "directory" or "content" not in self.what)
+
+    @property
+    def replaces_type(self) -> bool:
+        return "type" in self.what
+
+
+def examine(trial: Trial) -> list[Item]:
+    """Compare every union of a try with the host, which must be as the command left it."""
+    items: list[Item] = []
+    for number, place in enumerate(trial.places):
+        changes = unionfs.diff(
+            trial.upper(number),
+            (place.lower,),
+            userxattr=trial.userxattr,
+            work=trial.work(number),
+        )
+        host = Host(place.lower)
+        try:
+            items += _items(trial, number, host, changes, len(items))
+        except OSError as error:
+            raise LaunchError("look at", place.lower, error) from error
+        finally:
+            host.close()
+    return items
+
+
+def _items(
+    trial: Trial, place: int, host: Host, changes: Iterable[unionfs.Change], first: int
+) -> list[Item]:
+    moved = [(each.path, each.source) for each in changes if each.kind == "R" and each.source]
+    found: list[Item] = []
+    config = unionfs.MountConfig(lower=(trial.upper(place),), userxattr=trial.userxattr)
+    union = unionfs.Union(config)
+    try:
+        for each in changes:
+            if each.type == "socket" and each.kind != "D":
+                continue  # nobody listens behind it any more
+            if each.path == b"/":
+                continue
+            above = each.path.rpartition(b"/")[0]
+            base = translated(above, moved) + b"/" + each.path.rpartition(b"/")[2]
+            item = Item(
+                first + len(found), place, each.kind, each.path, base, each.source,
+                each.type, each.what,
+            )  # fmt: skip
+            if each.kind in "ACR":
+                item = item._replace(size=_size(union, each.path))
+            found.append(_looked_at(host, item, trial.started))
+    finally:
+        union.close()
+    return found
+
+
+def _size(union: unionfs.Union, path: bytes) -> int:
+    node = union.root
+    status = None
+    for name in path.strip(b"/").split(b"/"):
+        met = union.lookup(node, name)
+        if met is None:
+            return 0
+        node, status = met
+    if status is None or node.is_dir:
+        return 0
+    return status.size
+
+
+def _looked_at(host: Host, item: Item, since: int) -> Item:
+    """With the host's present states; since: a later change makes it stale (0: does not matter)."""
+    whole = item.kind == "D" or item.replaces_type
+    state, tree = host.look_whole(item.base) if whole else (host.look(item.base), None)
+    origin = host.look(item.source) if item.source is not None else None
+    stale = item.stale
+    if since:
+        stale = any(
+            each is not None and not each.is_directory and each.ctime > since
+            for each in (state, origin)
+        ) or (tree is not None and tree.latest > since)
+        # What is new to the try and was made by the host meanwhile.
+        if item.kind == "A" and state is not None and not state.is_directory:
+            stale = True
+    if item.kind == "D":
+        size = tree.size if tree is not None else 0 if state is None else state.size
+        item = item._replace(size=size)
+    elif item.kind == "C":
+        item = item._replace(was=0 if state is None else state.size)
+    return item._replace(state=state, origin=origin, stale=stale)
+
+
+def look_again(host: Host, item: Item) -> Item:
+    """The item with the host's states as they are now, which are taken for right."""
+    return _looked_at(host, item, 0)._replace(stale=False)
+
+
+def translated(path: bytes, moved: Iterable[tuple[bytes, bytes | None]]) -> bytes:
+    """Where a path of the union lies below it; `moved`: new and old paths of what was renamed."""
+    best: tuple[bytes, bytes] | None = None
+    for new, old in moved:
+        if old is not None and below(path, new) and (best is None or len(new) > len(best[0])):
+            best = new, old
+    return path if best is None else best[1] + path[len(best[0]) :]
+
+
+def below(path: bytes, other: bytes) -> bool:
+    """Whether `path` is `other`, or below it."""
+    return path == other or path.startswith(other.rstrip(b"/") + b"/")
+
+
+def chosen(trial: Trial, items: list[Item], paths: list[bytes]) -> list[Item]:
+    """The items that are not done yet and concern `paths` (absolute; none: all of them).
+
+    The directories that they need to lie in come along. Raises LaunchError for a path that names
+    none.
+    """
+    left = [item for item in items if not item.done]
+    if not paths:
+        return left
+    wanted: set[int] = set()
+    for path in paths:
+        named = {item.number for item in left if _concerns(trial, item, path)}
+        if not named:
+            raise LaunchError("apply", path, "nothing of that name was changed")
+        wanted |= named
+    picked = [item for item in left if item.number in wanted]
+    for item in left:
+        makes_directory = item.type == "directory" and (
+            item.kind in "AR" or (item.kind == "C" and item.replaces_type)
+        )
+        if (
+            item.number not in wanted
+            and makes_directory
+            and any(
+                each.place == item.place and each.path.startswith(item.path + b"/")
+                for each in picked
+            )
+        ):
+            wanted.add(item.number)
+    # What stands in the place of something that was chosen goes with it.
+    for item in left:
+        if item.kind == "D" and any(
+            each.number in wanted and each.place == item.place and each.path == item.path
+            for each in left
+        ):
+            wanted.add(item.number)
+    return [item for item in left if item.number in wanted]
+
+
+def _concerns(trial: Trial, item: Item, path: bytes) -> bool:
+    top = trial.places[item.place].mountpoint.rstrip(b"/")
+    if below(top + item.path, path):
+        return True
+    return item.source is not None and below(top + item.source, path)
+
+
+# -- changes.json ---------------------------------------------------------------------------------
+
+
+def keep(trial: Trial, items: list[Item]) -> None:
+    """Write changes.json. Raises LaunchError."""
+    content = json.dumps([plain(item) for item in items], separators=(",", ":"))
+    store(trial.directory, _NAME, content.encode("ascii"))
+
+
+def kept(trial: Trial) -> list[Item]:
+    """The list of a try; made now if lamina was killed before it was. Raises LaunchError."""
+    path = trial.directory + b"/" + _NAME
+    try:
+        with open(path, "rb") as file:
+            return [item_of(value) for value in json.loads(file.read())]
+    except FileNotFoundError:
+        items = examine(trial)
+        keep(trial, items)
+        return items
+    except OSError as error:
+        raise LaunchError("read", path, error) from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise LaunchError("read", path, f"it is damaged: {error}") from error
+
+
+def plain(item: Item) -> dict[str, object]:
+    return {
+        **item._asdict(),
+        "path": os.fsdecode(item.path),
+        "base": os.fsdecode(item.base),
+        "source": None if item.source is None else os.fsdecode(item.source),
+    }
+
+
+def item_of(value: dict[str, Any]) -> Item:
+    return Item(**value)._replace(
+        path=os.fsencode(value["path"]),
+        base=os.fsencode(value["base"]),
+        source=None if value["source"] is None else os.fsencode(value["source"]),
+        what=tuple(value["what"]),
+        state=_state(value["state"]),
+        origin=_state(value["origin"]),
+    )
+
+
+def _state(value: list[Any] | None) -> State | None:
+    return None if value is None else State(*value)
