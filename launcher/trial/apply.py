@@ -74,6 +74,8 @@ def _conflict(host: Host, item: Item) -> str:
         origin = host.look(item.source)
         if item.origin is None or not item.origin.unchanged(origin):
             return "what it was renamed from was changed after the try began"
+    if item.vacated:
+        return ""
     if item.state is None:
         both_directories = now is not None and now.is_directory and item.type == "directory"
         if now is None or (both_directories and item.kind == "A"):
@@ -243,6 +245,9 @@ def _find_links(
     written = {item.path for item in files}
     for item in sorted(files, key=lambda each: each.path):
         if item.moves or (item.kind == "C" and not set(item.what) & {"type", "content"}):
+            continue
+        if item.alias is not None:
+            links[place, item.path] = item.alias
             continue
         found = view.find(item.path)
         if found is None or found[1].nlink < 2:

@@ -27,7 +27,7 @@ from launcher.trial.plan import ATTRIBUTES, MOVE, PUT, REMOVE, TIMES, Step
 from launcher.trial.record import Trial
 from launcher.trial.view import View, opened
 
-__all__ = ["CHANGED", "Failure", "exchange", "keep_object", "rename_free", "run"]
+__all__ = ["CHANGED", "Failure", "exchange", "keep_object", "rename_free", "run", "settle"]
 
 CHANGED: Final = "the host changed it meanwhile"
 _TAKEN: Final = "something else is there by now"
@@ -62,7 +62,9 @@ def run(trial: Trial, journal: Journal, items: dict[int, Item]) -> list[Failure]
             view = ends.enter_context(opened(trial, place))
             host = Host(trial.places[place].lower)
             ends.callback(host.close)
-            carriers[place] = _Carrier(journal, view, host)
+            carriers[place] = _Carrier(journal, place, view, host)
+        for carrier in carriers.values():
+            carrier.read_ahead()
         work = _Work(journal, carriers, items)
         work.take_all()
         for carrier in carriers.values():
@@ -70,6 +72,19 @@ def run(trial: Trial, journal: Journal, items: dict[int, Item]) -> list[Failure]
         if not journal.ended:
             journal.end(dict(_states(journal, carriers)))
         return work.failures
+
+
+def settle(trial: Trial, journal: Journal) -> None:
+    """Bring an apply that was killed to where every step is either done or has not begun."""
+    with contextlib.ExitStack() as ends:
+        for place in sorted({step.place for step in journal.steps}):
+            host = Host(trial.places[place].lower)
+            ends.callback(host.close)
+            carrier = _Carrier(journal, place, None, host)
+            for step in journal.steps:
+                if step.place == place and journal.progress(step).at in ("", READY):
+                    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                        carrier.settle(step)
 
 
 def _states(journal: Journal, carriers: dict[int, _Carrier]) -> Iterator[tuple[int, State]]:
@@ -195,8 +210,9 @@ class _Work:
 class _Carrier:
     """Steps on one union's place on the host."""
 
-    def __init__(self, journal: Journal, view: View, host: Host) -> None:
+    def __init__(self, journal: Journal, place: int, view: View | None, host: Host) -> None:
         self.host = host
+        self._place = place
         self._view = view
         self._journal = journal
         self._touched: set[bytes] = set()
@@ -236,6 +252,7 @@ class _Carrier:
         with self._parent(step.path) as (directory, _):
             copying.remove_tree(directory, step.temporary)
             if step.link is None or not self._link(step, directory):
+                assert self._view is not None
                 copying.make_from_view(
                     self._view, step.path, directory, step.temporary, sync=False
                 )  # fmt: skip
@@ -330,8 +347,28 @@ class _Carrier:
     def finish(self, step: Step) -> None:
         """Keep what the new object has displaced."""
         with self._parent(step.path) as (directory, _):
-            kept = keep_object(directory, step.temporary, self._journal.kept, step.number)
+            kept = self._keep(step, directory)
         self._journal.note(step, DONE, kept=kept)
+
+    def _keep(self, step: Step, directory: int) -> bool:
+        """Move what has the hidden name now, if anything, to where it is kept."""
+        hidden = look(directory, step.temporary)
+        if hidden is not None and not self._is_kept(step) and not hidden.is_directory:
+            # Another name of a file that is kept already, which may be a copy.
+            for other in self._journal.steps[: step.number]:
+                if (
+                    other.place == step.place
+                    and other.expected is not None
+                    and hidden.same_object(other.expected)
+                    and self._is_kept(other)
+                ):
+                    kept = self._journal.kept
+                    os.link(
+                        b"%d" % other.number, b"%d" % step.number,
+                        src_dir_fd=kept, dst_dir_fd=kept, follow_symlinks=False,
+                    )  # fmt: skip
+                    break
+        return keep_object(directory, step.temporary, self._journal.kept, step.number)
 
     # -- the others
 
@@ -353,7 +390,7 @@ class _Carrier:
                     rename_free(directory, step.temporary, directory, name)
                     raise _Refused(CHANGED)
             try:
-                keep_object(directory, step.temporary, self._journal.kept, step.number)
+                self._keep(step, directory)
             except OSError:
                 rename_free(directory, step.temporary, directory, name)
                 raise
@@ -392,10 +429,30 @@ class _Carrier:
             if not rename_free(source, old, target, new):
                 raise _Refused(_TAKEN)
 
+    def read_ahead(self) -> None:
+        """Note the attributes to give while all that the union stands on is where it was.
+
+        Of a file of which only metadata was copied up the union knows nothing once its content is
+        elsewhere.
+        """
+        for step in self._journal.steps:
+            known = self._journal.progress(step)
+            if step.op == ATTRIBUTES and known.at == "" and self._has(step):
+                with contextlib.suppress(OSError):
+                    self._journal.note(step, "", wanted=self._traits(step))
+        self._journal.sync()
+
+    def _has(self, step: Step) -> bool:
+        return step.place == self._place and self._journal.progress(step).wanted is None
+
+    def _traits(self, step: Step) -> copying.Traits:
+        assert self._view is not None
+        node, status = self._view.need(step.link or step.path)
+        return copying.traits_of_view(self._view, node, status)
+
     def _attributes(self, step: Step) -> None:
         progress = self._journal.progress(step)
-        node, status = self._view.need(step.path)
-        wanted = copying.traits_of_view(self._view, node, status)
+        wanted = progress.wanted or self._traits(step)
         with self._parent(step.path) as (directory, name):
             current = look(directory, name)
             expected = step.expected
@@ -416,8 +473,7 @@ class _Carrier:
 
     def _times(self, step: Step) -> None:
         """A new directory's own, which what was put into it moved."""
-        node, status = self._view.need(step.path)
-        wanted = copying.traits_of_view(self._view, node, status)
+        wanted = self._traits(step)
         with self._parent(step.path) as (directory, name):
             for other in self._journal.steps:
                 if other.op == PUT and other.item == step.item:
@@ -427,6 +483,21 @@ class _Carrier:
         self._journal.note(step, DONE)
 
     # -- afterwards
+
+    def settle(self, step: Step) -> None:
+        """Note what was done before a kill without being noted; remove what is half made."""
+        ready = self._journal.progress(step).at == READY
+        if step.op == PUT:
+            if ready and self.has_happened(step):
+                self.finish(step)
+            else:
+                self.tidy(step)
+        elif ready and (step.op == ATTRIBUTES or (step.op == MOVE and self.has_happened(step))):
+            self._journal.note(step, DONE)
+        elif step.op == REMOVE:
+            with self._parent(step.path) as (directory, _):
+                if self._keep(step, directory):
+                    self._journal.note(step, DONE, kept=True)
 
     def tidy(self, step: Step) -> None:
         """Remove what a step that failed has left under its hidden name."""

@@ -51,6 +51,8 @@ class Item(NamedTuple):
     was    -- bytes of the old content, for C
     state  -- of what the host has at `base`; None for nothing
     origin -- for R: of what it has at `source`
+    alias   -- the path under which the union changed the file that this is another name of
+    vacated -- what is at `base` now goes elsewhere, or goes, with another change
     stale  -- the host changed one of the two while the command ran
     done   -- it has been applied
     """
@@ -67,6 +69,8 @@ class Item(NamedTuple):
     was: int = 0
     state: State | None = None
     origin: State | None = None
+    alias: bytes | None = None
+    vacated: bool = False
     stale: bool = False
     done: bool = False
 
@@ -121,10 +125,38 @@ def _items(
             )  # fmt: skip
             if each.kind in "ACR":
                 item = item._replace(size=_size(union, each.path))
+            item = item._replace(vacated=_is_vacated(item, changes))
             found.append(_looked_at(host, item, trial.started))
     finally:
         union.close()
-    return found
+    return _with_aliases(found, trial.upper(place))
+
+
+def _with_aliases(items: list[Item], upper: bytes) -> list[Item]:
+    """Names that the upper layer does not hold are those of a file changed by another name."""
+    held: dict[int, Item] = {}
+    names: set[int] = set()
+    for item in items:
+        if item.kind == "C" and item.type != "directory" and item.state is not None:
+            if os.path.lexists(upper + item.path):
+                held[item.state.ino] = item
+            else:
+                names.add(item.number)
+    result = []
+    for item in items:
+        if item.number in names and item.state is not None and item.state.ino in held:
+            other = held[item.state.ino]
+            item = item._replace(alias=other.path, size=other.size)
+        result.append(item)
+    return result
+
+
+def _is_vacated(item: Item, changes: Iterable[unionfs.Change]) -> bool:
+    return item.kind in "AR" and any(
+        (each.kind == "R" and each.source is not None and below(item.base, each.source))
+        or (each.kind == "D" and below(item.path, each.path))
+        for each in changes
+    )
 
 
 def _size(union: unionfs.Union, path: bytes) -> int:
@@ -143,7 +175,12 @@ def _size(union: unionfs.Union, path: bytes) -> int:
 def _looked_at(host: Host, item: Item, since: int) -> Item:
     """With the host's present states; since: a later change makes it stale (0: does not matter)."""
     whole = item.kind == "D" or item.replaces_type
-    state, tree = host.look_whole(item.base) if whole else (host.look(item.base), None)
+    if item.vacated:
+        state, tree = None, None
+    elif whole:
+        state, tree = host.look_whole(item.base)
+    else:
+        state, tree = host.look(item.base), None
     origin = host.look(item.source) if item.source is not None else None
     stale = item.stale
     if since:
@@ -196,28 +233,29 @@ def chosen(trial: Trial, items: list[Item], paths: list[bytes]) -> list[Item]:
         if not named:
             raise LaunchError("apply", path, "nothing of that name was changed")
         wanted |= named
-    picked = [item for item in left if item.number in wanted]
-    for item in left:
-        makes_directory = item.type == "directory" and (
-            item.kind in "AR" or (item.kind == "C" and item.replaces_type)
-        )
-        if (
-            item.number not in wanted
-            and makes_directory
-            and any(
-                each.place == item.place and each.path.startswith(item.path + b"/")
-                for each in picked
-            )
-        ):
-            wanted.add(item.number)
-    # What stands in the place of something that was chosen goes with it.
-    for item in left:
-        if item.kind == "D" and any(
-            each.number in wanted and each.place == item.place and each.path == item.path
-            for each in left
-        ):
-            wanted.add(item.number)
+    while needed := [
+        item for item in left if item.number not in wanted and _is_needed(item, left, wanted)
+    ]:
+        wanted |= {item.number for item in needed}
     return [item for item in left if item.number in wanted]
+
+
+def _is_needed(item: Item, left: list[Item], wanted: set[int]) -> bool:
+    """Whether one of those chosen cannot be without this one: it makes its directory, or room."""
+    makes = item.type == "directory" and (item.kind in "AR" or item.replaces_type)
+    for other in left:
+        if other.number not in wanted or other.place != item.place:
+            continue
+        if makes and other.path.startswith(item.path + b"/"):
+            return True
+        if other.alias == item.path or item.alias == other.path:
+            return True
+        if other.vacated and (
+            (item.kind == "D" and below(other.path, item.path))
+            or (item.kind == "R" and item.source is not None and below(other.base, item.source))
+        ):
+            return True
+    return False
 
 
 def _concerns(trial: Trial, item: Item, path: bytes) -> bool:
@@ -258,6 +296,7 @@ def plain(item: Item) -> dict[str, object]:
         "path": os.fsdecode(item.path),
         "base": os.fsdecode(item.base),
         "source": None if item.source is None else os.fsdecode(item.source),
+        "alias": None if item.alias is None else os.fsdecode(item.alias),
     }
 
 
@@ -266,6 +305,7 @@ def item_of(value: dict[str, Any]) -> Item:
         path=os.fsencode(value["path"]),
         base=os.fsencode(value["base"]),
         source=None if value["source"] is None else os.fsencode(value["source"]),
+        alias=None if value["alias"] is None else os.fsencode(value["alias"]),
         what=tuple(value["what"]),
         state=_state(value["state"]),
         origin=_state(value["origin"]),

@@ -53,7 +53,8 @@ class Progress(NamedTuple):
     ino    -- of the object that is moved, removed or put
     kept   -- something was displaced, and is kept
     merged -- a directory that was to be made was there
-    before -- for attributes: those it had
+    wanted, before -- for attributes: those to give, and those it had
+    back   -- inode of what is to come back in the place of what was put there
     after  -- its state when the whole apply had ended; None if that was not reached
     """
 
@@ -61,7 +62,9 @@ class Progress(NamedTuple):
     ino: int = 0
     kept: bool = False
     merged: bool = False
+    wanted: Traits | None = None
     before: Traits | None = None
+    back: int = 0
     after: State | None = None
 
 
@@ -155,8 +158,9 @@ class Journal:
                     self._progress[int(number)] = known._replace(after=State(*state))
                 continue
             number = value.pop("step")
-            if value.get("before") is not None:
-                value["before"] = _traits(value["before"])
+            for name in ("wanted", "before"):
+                if value.get(name) is not None:
+                    value[name] = _traits(value[name])
             self._set(number, at, {n: v for n, v in value.items() if n in Progress._fields})
 
     def finish_undo(self) -> None:

@@ -35,7 +35,7 @@ class Step(NamedTuple):
     place    -- which union
     type     -- of the union's object, for put
     expected -- what is there now, to be moved or to give way; None: nothing
-    link     -- for put: another path, which holds the file already: to be linked
+    link     -- another path that has the file: for put, to be linked; for attributes, to be read
     temporary -- the hidden name beside `path` that the step may use
     """
 
@@ -195,7 +195,7 @@ class _Order:
             changed = item.kind == "C" and not _writes(item)
             if (changed or item.moves) and item.what and not item.replaces_type:
                 expected = item.origin if item.moves else item.state
-                self._add(item, ATTRIBUTES, item.path, expected=expected)
+                self._add(item, ATTRIBUTES, item.path, expected=expected, link=item.alias)
 
     def _set_times(self) -> None:
         made = [item for item in self._items if item.type == "directory" and _makes(item)]

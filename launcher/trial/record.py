@@ -41,8 +41,6 @@ __all__ = [
     "sweep",
 ]
 
-# clock_gettime(2): the clock that files are stamped by.
-_CLOCK_REALTIME_COARSE: Final = 5
 _UNFIT: Final = frozenset("/\0")
 
 
@@ -65,7 +63,7 @@ class Trial(NamedTuple):
 
     directory -- where it is kept; not in try.json
     base      -- the directory that the command sees as its root: b"/" but in tests
-    started   -- by the clock that stamps files, right before the command began
+    started   -- before the command began; what the host changes is stamped with later times
     finished  -- when it ended; 0 while it runs, or if lamina was killed with it
     status    -- the command's exit status
     userxattr -- the marks are of the kind that an ordinary user can write
@@ -112,7 +110,7 @@ def create(
     paths.ensure()
     identity = os.urandom(6).hex()
     directory = paths.tries + b"/" + identity.encode()
-    started = time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
+    started = time.time_ns()
     trial = Trial(identity, directory, base, args, cwd, network, userxattr, places, started)
     try:
         os.makedirs(paths.tries, 0o700, exist_ok=True)

@@ -8,13 +8,14 @@ each object changes in one rename, and a kill leaves a journal from which `undo`
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from launcher.errors import LaunchError
 from launcher.trial import copying
-from launcher.trial.carry import CHANGED, exchange, rename_free
+from launcher.trial.carry import CHANGED, exchange, rename_free, settle
 from launcher.trial.changes import Item, keep, kept, look_again
 from launcher.trial.host import Host, State, look
 from launcher.trial.journal import DONE, RETURNING, UNDONE, Journal
@@ -36,6 +37,8 @@ class Refusal(NamedTuple):
 def refusals(trial: Trial, journal: Journal) -> list[Refusal]:
     """What the host has changed since the apply, of that which the apply wrote."""
     found = []
+    if not journal.ended and not journal.returning:
+        settle(trial, journal)
     with _hosts(trial, journal) as hosts:
         for step in _to_undo(journal):
             host = hosts[step.place]
@@ -54,6 +57,8 @@ def undo(trial: Trial, journal: Journal, *, force: bool) -> list[Refusal]:
     `force`: also over what the host has changed since.
     """
     failed: list[Refusal] = []
+    if not journal.ended and not journal.returning:
+        settle(trial, journal)
     with _hosts(trial, journal) as hosts:
         for step in _to_undo(journal):
             host = hosts[step.place]
@@ -151,6 +156,8 @@ class _Check:
     def _as_left(self, step: Step, now: State) -> bool:
         progress = self._journal.progress(step)
         if progress.after is not None:
+            if self._journal.returning:  # which moves change times of files with several names
+                return progress.after.same_object(now)
             return progress.after.unchanged(now)
         return now.ino == progress.ino
 
@@ -165,7 +172,12 @@ class _Check:
                 os.close(fd)
         finally:
             os.close(directory)
-        foreign = [each for each in names if not self._ours(step, step.path + b"/" + each)]
+        half_gone = {each.temporary for each in self._later(step)}
+        foreign = [
+            each
+            for each in names
+            if each not in half_gone and not self._ours(step, step.path + b"/" + each)
+        ]
         return "something was put into it after the apply" if foreign else ""
 
     def _ours(self, step: Step, path: bytes) -> bool:
@@ -193,6 +205,8 @@ class _Return:
 
     def take_back(self, step: Step) -> None:
         progress = self._journal.progress(step)
+        if progress.at != RETURNING:
+            self._journal.note(step, RETURNING)
         if step.op == PUT and not progress.merged:
             if progress.kept:
                 self._put_back(step)
@@ -232,7 +246,6 @@ class _Return:
                 if now.is_directory:
                     os.rmdir(name, dir_fd=directory)
                     return
-                self._journal.note(step, RETURNING)
                 if not rename_free(directory, name, directory, step.temporary):
                     raise _Refused(_TAKEN)
                 if not self._is_ours(step, look(directory, step.temporary)):
@@ -245,9 +258,9 @@ class _Return:
         with self._parent(step.path) as (directory, name):
             now = look(directory, name)
             hidden = look(directory, step.temporary)
-            if hidden is not None and hidden.ino == self._journal.progress(step).ino:
-                # Killed after the two had changed places.
-                self._remove_ours(step, directory)
+            if self._is_back(step, now):  # killed after the two had changed places
+                if hidden is not None:
+                    self._remove_ours(step, directory)
                 return
             if now is None and hidden is None:
                 raise _Refused("it was deleted after the apply")
@@ -258,8 +271,6 @@ class _Return:
                 if not rename_free(directory, step.temporary, directory, name):
                     raise _Refused(_TAKEN)
                 return
-            self._journal.note(step, RETURNING)
-            self._journal.sync()
             try:
                 exchange(directory, step.temporary, name)
             except OSError:
@@ -287,28 +298,57 @@ class _Return:
     def _fetch(self, step: Step, directory: int) -> None:
         """Bring what a step kept to its hidden name, moved or copied."""
         place = b"%d" % step.number
-        if look(self._journal.kept, place) is None:
-            if look(directory, step.temporary) is None:
-                raise _Refused("what it replaced is lost")
-            return  # fetched already
-        copying.remove_tree(directory, step.temporary)
-        try:
-            os.rename(place, step.temporary, src_dir_fd=self._journal.kept, dst_dir_fd=directory)
-        except OSError as error:
-            if error.errno != 18:  # EXDEV
-                raise
-            copying.copy_tree(self._journal.kept, place, directory, step.temporary)
+        if look(self._journal.kept, place) is not None:
+            copying.remove_tree(directory, step.temporary)
+            try:
+                os.rename(
+                    place, step.temporary, src_dir_fd=self._journal.kept, dst_dir_fd=directory
+                )
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                if not self._link(step, directory):
+                    copying.copy_tree(self._journal.kept, place, directory, step.temporary)
+        fetched = look(directory, step.temporary)
+        if fetched is None:
+            raise _Refused("what it replaced is lost")
+        self._journal.note(step, RETURNING, back=fetched.ino)
+        # A loss of power must not make what was fetched pass for what is to go.
+        self._journal.sync()
+
+    def _link(self, step: Step, directory: int) -> bool:
+        """Make what comes back another name of what has come back already, if it was one."""
+        if step.expected is None or step.expected.is_directory:
+            return False
+        for other in self._journal.steps:
+            if other.place != step.place or not step.expected.same_object(other.expected):
+                continue
+            with contextlib.suppress(OSError), self._parent(other.path) as (above, name):
+                found = look(above, name)
+                # It has come back there, or was never replaced.
+                if self._is_back(other, found) or step.expected.same_object(found):
+                    os.link(
+                        name,
+                        step.temporary,
+                        src_dir_fd=above,
+                        dst_dir_fd=directory,
+                        follow_symlinks=False,
+                    )
+                    return True
+        return False
+
+    def _is_back(self, step: Step, now: State | None) -> bool:
+        """Whether what was replaced is in its place again, though that was not noted."""
+        back = self._journal.progress(step).back
+        return bool(back) and now is not None and now.ino == back
 
     def _bring_back(self, step: Step) -> None:
         """What was deleted comes back."""
         with self._parent(step.path) as (directory, name):
-            if (
-                look(self._journal.kept, b"%d" % step.number) is None
-                and look(directory, step.temporary) is None
-                and look(directory, name) is not None
-            ):
-                return  # killed right after it had come back
-            if look(directory, name) is not None:
+            now = look(directory, name)
+            if self._is_back(step, now):
+                return
+            if now is not None:
                 raise _Refused(_TAKEN)
             self._fetch(step, directory)
             if not rename_free(directory, step.temporary, directory, name):

@@ -24,6 +24,7 @@ from launcher.trial.record import Place, Trial
 
 __all__ = ["Ground", "snapshot"]
 
+_COARSE = 5  # CLOCK_REALTIME_COARSE: what files are stamped by may lag as far as it does
 Entry = tuple[object, ...]
 
 
@@ -59,7 +60,8 @@ class Ground:
         self,
         script: str | Callable[[Path], None],
         meanwhile: Callable[[], None] = lambda: None,
-        **options: bool,
+        *,
+        metacopy: bool = False,
     ) -> list[Item]:
         """Try a shell script, or a function of the merged tree; what it changed.
 
@@ -71,7 +73,7 @@ class Ground:
             self.paths, base, (b"sh",), b"/", "none", (Place(b"/", base),), userxattr=False
         )
         config = unionfs.MountConfig(
-            lower=(base,), upper=trial.upper(0), work=trial.work(0), **options
+            lower=(base,), upper=trial.upper(0), work=trial.work(0), metacopy=metacopy
         )
         serve(config, self.merged, script)
         meanwhile()
@@ -115,8 +117,8 @@ class Ground:
 
 def settle() -> None:
     """Wait until the clock that stamps files has moved on: what comes now is told from before."""
-    before = time.clock_gettime_ns(5)
-    while time.clock_gettime_ns(5) == before:
+    before = time.time_ns()
+    while time.clock_gettime_ns(_COARSE) <= before:
         time.sleep(0.001)
 
 
