@@ -109,32 +109,32 @@ def tried(ground: Ground) -> tuple[dict[str, Any], dict[str, Any]]:
     return before, wanted
 
 
-# All points take minutes; these fall on each kind of step over a few runs of the numbers.
-STRIDE = 7
+# All points take minutes.
+STRIDES = [pytest.param(23, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.nightly)]
 
 
-@pytest.mark.slow
-def test_an_apply_killed_anywhere_is_finished_or_taken_back(ground: Ground) -> None:
+@pytest.mark.parametrize("stride", STRIDES)
+def test_an_apply_killed_anywhere_is_finished_or_taken_back(ground: Ground, stride: int) -> None:
     before, wanted = tried(ground)
     point = 1
     while killed_at(point, ground.apply):
         log = journal.latest(ground.trial)
         if log is not None:
             log.close()
-            if point % 2:
+            if point // stride % 2:
                 outcome = applying.finish(ground.trial)
                 assert outcome is None or outcome.failed == (), point
                 assert content(ground) == wanted, point
             assert ground.undo(force=True) == [], point
         assert content(ground) == before, point
         assert ground.conflicts() == {}, point
-        point += STRIDE
+        point += stride
     assert point > 100
     assert content(ground) == wanted
 
 
-@pytest.mark.slow
-def test_an_undo_killed_anywhere_is_finished(ground: Ground) -> None:
+@pytest.mark.parametrize("stride", STRIDES)
+def test_an_undo_killed_anywhere_is_finished(ground: Ground, stride: int) -> None:
     before, wanted = tried(ground)
     point = 1
     while True:
@@ -149,6 +149,6 @@ def test_an_undo_killed_anywhere_is_finished(ground: Ground) -> None:
             assert ground.undo() == [], point
         assert content(ground) == before, point
         assert ground.conflicts() == {}, point
-        point += STRIDE
+        point += stride
     assert point > 50
     assert content(ground) == before
