@@ -122,9 +122,7 @@ def settle() -> None:
         time.sleep(0.001)
 
 
-def serve(
-    config: unionfs.MountConfig, merged: Path, script: str | Callable[[Path], None]
-) -> None:
+def serve(config: unionfs.MountConfig, merged: Path, script: str | Callable[[Path], None]) -> None:
     """Mount a union in a child for as long as a script takes."""
     ready, told = os.pipe()
     child = os.fork()
