@@ -9,8 +9,8 @@ from typing import Any, Final
 from launcher.cli.listing import Listing
 from launcher.cli.quoting import ellipsis, quoted
 from launcher.cli.sizes import decimal_size
-from launcher.cli.template.values import Row
 from launcher.cli.times import ago, span, wall_clock
+from launcher.documents import Row
 from launcher.paths import Paths
 from launcher.record import glance
 from launcher.state import Entry

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from launcher.cli.tables import aligned
-from launcher.cli.template.values import Row, json_text
+from launcher.documents import Row, json_text
 
 __all__ = ["Listing", "show"]
 

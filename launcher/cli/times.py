@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Points in time and spans of it, as docker prints them. Times are nanoseconds since the epoch.
+"""Points in time and spans of it in docker's words. Times are nanoseconds since the epoch.
 
-Not by `datetime`, which knows no nanoseconds. What people type is read by `timespec`.
+What people type is read by `timespec`; times as data are written by `launcher.rfc3339`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from typing import Final
 
-__all__ = ["NEVER", "ago", "rfc3339", "rfc3339_fixed", "span", "wall_clock"]
+from launcher.rfc3339 import zone
+
+__all__ = ["ago", "span", "wall_clock"]
 
 _SECOND: Final = 10**9
-# What Go's zero time looks like.
-NEVER: Final = "0001-01-01T00:00:00Z"
 
 # From how many of a unit on it is the unit that is spoken of: docker's go-units.
 _MINUTE: Final = 60
@@ -49,41 +49,8 @@ def ago(when: int, now: int) -> str:
     return span(now - when) + " ago"
 
 
-def rfc3339(when: int) -> str:
-    """RFC3339Nano in UTC, without the zeros at the end; 0 is never."""
-    if when == 0:
-        return NEVER
-    seconds, rest = divmod(when, _SECOND)
-    text = _date_and_time(seconds)
-    return text + (f".{rest:09d}".rstrip("0") if rest else "") + "Z"
-
-
-def rfc3339_fixed(when: int, local: bool = False) -> str:
-    """RFC3339 with all nine digits, so that lines of a log stand in columns."""
-    seconds, rest = divmod(when, _SECOND)
-    if not local:
-        return f"{_date_and_time(seconds)}.{rest:09d}Z"
-    there = time.localtime(seconds)
-    text = time.strftime("%Y-%m-%dT%H:%M:%S", there)
-    return f"{text}.{rest:09d}{_offset(there.tm_gmtoff, ':') if there.tm_gmtoff else 'Z'}"
-
-
 def wall_clock(when: int) -> str:
     """As listings give a time: "2026-11-25 16:43:47 +0000 UTC", in this place's time."""
     there = time.localtime(when // _SECOND)
     text = time.strftime("%Y-%m-%d %H:%M:%S", there)
-    return f"{text} {_offset(there.tm_gmtoff, '')} {there.tm_zone}"
-
-
-def _date_and_time(seconds: int) -> str:
-    there = time.gmtime(seconds)
-    return (
-        f"{there.tm_year:04d}-{there.tm_mon:02d}-{there.tm_mday:02d}"
-        f"T{there.tm_hour:02d}:{there.tm_min:02d}:{there.tm_sec:02d}"
-    )
-
-
-def _offset(seconds: int, colon: str) -> str:
-    sign = "-" if seconds < 0 else "+"
-    hours, minutes = divmod(abs(seconds) // 60, 60)
-    return f"{sign}{hours:02d}{colon}{minutes:02d}"
+    return f"{text} {zone(there.tm_gmtoff, '')} {there.tm_zone}"

@@ -4,8 +4,7 @@
     render(parse("{{.ID}} {{json .Names}}"), {"ID": …, "Names": …})
 
 All of the language is here but complex numbers and function values; the functions are Go's own and
-docker's. What a value can be is said in `values`. `tokens` cuts the text, `parser` makes `nodes`,
-`evaluation` walks them; `functions` and `printing` are what templates call. Tables are no part of
-this: they are in `launcher.cli.listing`. Nothing is imported here, since `values` lies on the way
-of listings that need no template.
+docker's. What a value can be is said in `launcher.documents`. `tokens` cuts the text, `parser`
+makes `nodes`, `evaluation` walks them; `functions` and `printing` are what templates call. Tables
+are no part of this: they are in `launcher.cli.listing`.
 """

@@ -27,7 +27,7 @@ from launcher.cli.template.nodes import (
 )
 from launcher.cli.template.printing import named, plain
 from launcher.cli.template.tokens import mistake
-from launcher.cli.template.values import MISSING, Absent, GoMap, Row
+from launcher.documents import MISSING, Absent, GoMap, Row
 from launcher.errors import LaunchError
 
 __all__ = ["render"]

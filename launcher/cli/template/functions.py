@@ -11,7 +11,7 @@ from collections.abc import Callable, Sized
 from typing import Any, Final
 
 from launcher.cli.template.printing import formatted, named, plain, printed, printed_line
-from launcher.cli.template.values import MISSING, Absent, GoMap, Row, json_text
+from launcher.documents import MISSING, Absent, GoMap, Row, json_text
 
 __all__ = ["FUNCTIONS", "HEADER_FUNCTIONS", "Implementation", "truth"]
 

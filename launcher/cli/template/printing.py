@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 from launcher.cli.quoting import quoted
-from launcher.cli.template.values import ABSENT_STRUCT, Absent, GoMap, Row, json_text
+from launcher.documents import ABSENT_STRUCT, Absent, GoMap, Row, json_text
 
 __all__ = ["formatted", "named", "plain", "printed", "printed_line", "type_name"]
 

@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from launcher.cli.context import Context
 from launcher.cli.filters import Filters, any_fits, labelled, read_filters
-from launcher.cli.template.values import GoMap, Row, json_text
-from launcher.cli.times import rfc3339_fixed
 from launcher.cli.timespec import moment
+from launcher.documents import GoMap, Row, json_text
 from launcher.events import Event, Follower
+from launcher.rfc3339 import rfc3339_fixed
 from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command, Flag
 
 COMMAND = Command(

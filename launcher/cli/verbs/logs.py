@@ -11,10 +11,10 @@ from typing import BinaryIO
 
 from launcher import logs
 from launcher.cli.context import Context
-from launcher.cli.times import rfc3339_fixed
 from launcher.errors import LaunchError, shown
 from launcher.logs import Piece
 from launcher.record import glance
+from launcher.rfc3339 import rfc3339_fixed
 from launcher.state import State
 from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command, Flag, UsageError
 

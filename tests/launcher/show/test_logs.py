@@ -15,8 +15,8 @@ from typing import IO
 import pytest
 
 from launcher import logs
-from launcher.cli.times import rfc3339_fixed
 from launcher.record import LogOptions, Record
+from launcher.rfc3339 import rfc3339_fixed
 from tests.launcher.show.made import Made
 from tests.launcher.show.test_events import watches
 from tests.support.clock import wait_until

@@ -13,11 +13,12 @@ from launcher.cli.listing import Listing, show
 from launcher.cli.quoting import ellipsis, quoted
 from launcher.cli.sizes import binary_size, decimal_size
 from launcher.cli.tables import aligned
-from launcher.cli.template.values import Row
-from launcher.cli.times import ago, rfc3339, rfc3339_fixed, span, wall_clock
+from launcher.cli.times import ago, span, wall_clock
 from launcher.cli.timespec import moment
 from launcher.cli.timespec import span as spelled_span
+from launcher.documents import Row
 from launcher.errors import LaunchError
+from launcher.rfc3339 import rfc3339, rfc3339_fixed
 
 SECOND = 10**9
 MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86400 * SECOND

@@ -12,7 +12,7 @@ import pytest
 
 from launcher.cli.template.evaluation import render
 from launcher.cli.template.parser import parse
-from launcher.cli.template.values import ABSENT_LIST, ABSENT_MAP, ABSENT_STRUCT, GoMap, Row
+from launcher.documents import ABSENT_LIST, ABSENT_MAP, ABSENT_STRUCT, GoMap, Row
 from launcher.errors import LaunchError
 
 ID = "a1" * 32

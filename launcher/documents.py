@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What templates are about: the values, and how they look as JSON.
+"""Documents: what is told of containers and images, to templates and as JSON.
 
 str, bool, int, float, None     themselves
 list, tuple                     a slice
