@@ -12,7 +12,7 @@ import contextlib
 import os
 from typing import Final
 
-from launcher import names, record, runtime
+from launcher import events, names, record, runtime
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.record import Record
@@ -43,12 +43,14 @@ def create(paths: Paths, wanted: Record) -> Record:
             from launcher import subids
 
             wanted = subids.assign(paths, wanted)
-        return _enter(paths, wanted)
+        entered = _enter(paths, wanted)
     except BaseException as error:
         _take_back(paths, wanted.id, made)
         if isinstance(error, OSError):
             raise LaunchError("make", directory, error) from error
         raise
+    events.note_container(paths, "create", entered)
+    return entered
 
 
 def _make_directories(directory: bytes, wanted: Record) -> None:
@@ -110,6 +112,7 @@ def remove(paths: Paths, entry: Entry, force: bool = False, volumes: bool = Fals
                 for each in record.load(paths, row.id).mounts
                 if each.kind == "volume" and "anonymous" in each.options
             ]
+    labels = tuple(record.glance(paths, row.id).get("labels", ()))
     with State(paths) as state:
         state.begin_removal(row.id)
         try:
@@ -117,6 +120,7 @@ def remove(paths: Paths, entry: Entry, force: bool = False, volumes: bool = Fals
         except OSError as error:
             raise LaunchError("remove container", row.name, error) from error
         state.remove(row.id)
+    events.note_container(paths, "destroy", row, labels)
     if anonymous:
         from launcher import volumes as rooms
 

@@ -17,16 +17,30 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from launcher.paths import Paths
 
 if TYPE_CHECKING:
     from launcher.sys.inotify import Inotify
 
-__all__ = ["Event", "Follower", "note", "past"]
+__all__ = ["Event", "Follower", "note", "note_container", "past"]
 
 _LARGEST: Final = 1 << 20
+
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class Container(Protocol):
+    """What `Record` and `Row` have in common."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def image(self) -> str: ...
 
 
 class Event(NamedTuple):
@@ -62,6 +76,15 @@ def note(
             os.close(fd)
     except OSError:
         pass
+
+
+def note_container(
+    paths: Paths, action: str, container: Container, labels: Labels = (), **more: str
+) -> None:
+    """As `note`, of a container: its record, or its row and its labels beside it."""
+    attributes = dict(labels or getattr(container, "labels", ()))
+    attributes |= {"image": container.image, "name": container.name} | more
+    note(paths, "container", action, container.id, attributes)
 
 
 def _rotate(fd: int, path: bytes) -> None:

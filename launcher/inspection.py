@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
+from launcher import volumes
 from launcher.documents import ABSENT_LIST, ABSENT_MAP, ABSENT_STRUCT, Absent, GoMap
 from launcher.isolation import rootfs
 from launcher.paths import Paths
@@ -135,8 +136,8 @@ def _host_config(record: Record) -> dict[str, Any]:
         "CapDrop": _list(record.cap_drop),
         "CgroupnsMode": record.cgroupns or "private",
         "Dns": list(record.dns),
-        "DnsOptions": list(getattr(record, "dns_options", ())),
-        "DnsSearch": list(getattr(record, "dns_search", ())),
+        "DnsOptions": list(record.dns_options),
+        "DnsSearch": list(record.dns_search),
         "ExtraHosts": _list(record.extra_hosts),
         "GroupAdd": _list(record.group_add),
         "IpcMode": record.ipc or "private",
@@ -207,8 +208,8 @@ def _resources(record: Record) -> dict[str, Any]:
         "DeviceRequests": ABSENT_LIST,
         "MemoryReservation": limits.memory_reservation or 0,
         "MemorySwap": swap,
-        "MemorySwappiness": getattr(limits, "memory_swappiness", None),
-        "OomKillDisable": getattr(limits, "oom_kill_disable", False) or None,
+        "MemorySwappiness": limits.memory_swappiness,
+        "OomKillDisable": limits.oom_kill_disable or None,
         "PidsLimit": limits.pids,
         "Ulimits": [_ulimit(each) for each in record.ulimits],
         "CpuCount": 0,
@@ -274,7 +275,7 @@ def mounts_of(paths: Paths, record: Record) -> list[dict[str, Any]]:
         is_volume = mount.kind == "volume"
         source = mount.source
         if is_volume:
-            source = f"{os.fsdecode(paths.root)}/volumes/{mount.source}/_data"
+            source = _text(volumes.data(paths, mount.source))
         modes = [each for each in mount.options if each in ("z", "Z", "ro", "nocopy")]
         propagation = next((each for each in mount.options if each in _PROPAGATION), "")
         found.append(
@@ -297,7 +298,7 @@ def mounts_of(paths: Paths, record: Record) -> list[dict[str, Any]]:
 
 def _config(record: Record) -> dict[str, Any]:
     args = [_text(each) for each in record.args]
-    attach: tuple[str, ...] = getattr(record, "attach", ())
+    attach = record.attach
     anonymous = [
         each.destination
         for each in record.mounts

@@ -12,8 +12,9 @@ import time
 
 import pytest
 
-from launcher import events
+from launcher import containers, events
 from launcher.events import Event, Follower, note, past
+from launcher.state import State
 from tests.launcher.show.made import Made
 from tests.support.clock import wait_until
 
@@ -27,6 +28,20 @@ def test_events_are_kept_in_order(made: Made) -> None:
     assert create[:4] == ("container", "create", ID, {"image": "busybox", "name": "x"})
     assert tag[:4] == ("image", "tag", "sha256:" + ID, {})
     assert made.now < create.when <= tag.when <= time.time_ns()
+
+
+def test_creation_and_removal_are_noted(made: Made) -> None:
+    record = containers.create(
+        made.paths, made.record(1, "x", labels=(("role", "web"),), layers=())
+    )
+    with State(made.paths) as state:
+        entry = state.find("x")
+    containers.remove(made.paths, entry)
+    attributes = {"role": "web", "image": "busybox", "name": "x"}
+    assert [event[:4] for event in past(made.paths)] == [
+        ("container", "create", record.id, attributes),
+        ("container", "destroy", record.id, attributes),
+    ]
 
 
 def test_the_first_event_makes_its_place(made: Made) -> None:
