@@ -56,6 +56,35 @@ def test_understood(
     assert read(*words) == (flags, operands)
 
 
+STANDING = Command(
+    "tool",
+    "",
+    "",
+    (
+        Flag(("--quick",), None, "", standing=True),
+        Flag(("--name",), "NAME", "", empty=True),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "flags"),
+    [
+        ([], {"--quick": [b""]}),
+        ([b"--quick=false"], {}),
+        ([b"--quick=false", b"--quick"], {"--quick": [b""]}),
+        ([b"--quick=true", b"--name="], {"--quick": [b""], "--name": [b""]}),
+        ([b"--name", b"", b"--quick=0"], {"--name": [b""]}),
+    ],
+)
+def test_flags_that_stand_and_values_that_may_be_empty(
+    words: list[bytes], flags: dict[str, list[bytes]]
+) -> None:
+    found = parse(STANDING, words)
+    assert found is not None
+    assert found.flags == flags
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [

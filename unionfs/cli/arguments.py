@@ -22,8 +22,8 @@ __all__ = ["DEBUG", "HELP", "JSON", "Arguments", "Command", "Flag", "parse"]
 class Flag(NamedTuple):
     """One flag: its spellings, the last of which names it; `value` names what it takes, if any.
 
-    `empty`: the value may be empty. `standing`: a flag without a value that holds unless it is
-    taken back by `--flag=false`; that is then its value, b"false".
+    `empty`: the value may be empty. `standing`: a flag without a value that is there unless
+    `--flag=false` takes it back.
     """
 
     names: tuple[str, ...]
@@ -92,7 +92,7 @@ def parse(command: Command, words: list[bytes]) -> Arguments | None:
     if not command.flags:
         return Arguments({}, words)
     known = {name.encode(): flag for flag in command.flags for name in flag.names}
-    found = Arguments({}, [])
+    found = Arguments({each.key: [b""] for each in command.flags if each.standing}, [])
     rest = iter(words)
     for word in rest:
         if word == b"--":
@@ -119,8 +119,6 @@ def parse(command: Command, words: list[bytes]) -> Arguments | None:
 def _switch(command: Command, found: Arguments, flag: Flag, name: bytes, value: bytes) -> None:
     if value in _TRUE:
         found.flags[flag.key] = [b""]
-    elif value in _FALSE and flag.standing:
-        found.flags[flag.key] = [b"false"]
     elif value in _FALSE:
         found.flags.pop(flag.key, None)
     else:
@@ -162,10 +160,11 @@ def _add(
     rest: Iterator[bytes],
 ) -> None:
     if flag.value is None:
-        value = b""
-    elif value is None:
+        found.flags[flag.key] = [b""]
+        return
+    if value is None:
         value = next(rest, None)
-    if value is None or (flag.value is not None and not value and not flag.empty):
+    if value is None or not (value or flag.empty):
         raise _misunderstood(command, name, f"it needs a value, {flag.value}")
     found.flags.setdefault(flag.key, []).append(value)
 
