@@ -2,7 +2,8 @@
 """The C library as every room of `launcher.sys` calls it, and how its failures become `OSError`.
 
 The interpreter lock is kept through each call: the calls are short, and the ones that make a
-process must not give another thread of the caller a turn in between.
+process must not give another thread of the caller a turn in between. What may wait for a union that
+a thread of this very process serves goes through `Waiting`, which lets go of the lock.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ import ctypes
 import os
 from typing import Final
 
-__all__ = ["C", "failure", "syscall"]
+__all__ = ["C", "Waiting", "failure", "syscall", "waiting_syscall"]
 
 C: Final = ctypes.PyDLL(None, use_errno=True)
 syscall: Final = C.syscall
 syscall.restype = ctypes.c_long
+
+Waiting: Final = ctypes.CDLL(None, use_errno=True)
+waiting_syscall: Final = Waiting.syscall
+waiting_syscall.restype = ctypes.c_long
 
 
 def failure(path: bytes | str | None = None) -> OSError:

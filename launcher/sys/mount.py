@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterable
 from typing import Final
 
-from launcher.sys.libc import C, failure, syscall
+from launcher.sys.libc import Waiting, failure, syscall, waiting_syscall
 
 # Numbers from asm-generic/unistd.h: the same on every architecture since Linux 5.0.
 _SYS_OPEN_TREE: Final = 428
@@ -71,7 +71,7 @@ def openat2(dirfd: int, path: bytes, flags: int, resolve: int, mode: int = 0) ->
     how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve)
     # EAGAIN: a rename or mount elsewhere made a ".." uncertain; openat2(2) says to try again.
     for _ in range(64):
-        fd: int = syscall(_SYS_OPENAT2, dirfd, path, how, ctypes.c_size_t(len(how)))
+        fd: int = waiting_syscall(_SYS_OPENAT2, dirfd, path, how, ctypes.c_size_t(len(how)))
         if fd >= 0:
             return fd
         if ctypes.get_errno() != errno.EAGAIN:
@@ -156,5 +156,5 @@ def pivot_root(new: bytes, old: bytes) -> None:
 
 def umount(path: bytes, flags: int = 0) -> None:
     """umount2(2)."""
-    if C.umount2(path, flags) != 0:
+    if Waiting.umount2(path, flags) != 0:
         raise failure(path)

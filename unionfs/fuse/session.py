@@ -57,10 +57,13 @@ def serve(
     *,
     transport: str | None = None,
     log: bytes | None = None,
+    registered: bool = True,
 ) -> None:
     """Mount `union` and serve it until it is unmounted or SIGTERM or SIGINT arrives.
 
-    The mount is in the registry for as long as it is served. The union stays the caller's.
+    On a thread that is not the main one it is served until it is unmounted. The mount is in the
+    registry for as long as it is served, unless `registered` is false: it is then somebody's own
+    affair. The union stays the caller's.
     """
     name = transport or choose_transport(session)
     if session.debug:
@@ -70,7 +73,8 @@ def serve(
     recorded: list[bytes | None] = []
 
     def announce() -> None:
-        recorded.append(_record(union.config, session, name, log))
+        if registered:
+            recorded.append(_record(union.config, session, name, log))
         ready()
 
     try:

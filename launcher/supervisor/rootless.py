@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The namespaces a supervisor lives in: mounts of its own, and for an ordinary user ids too.
+
+What is mounted there is seen by the container alone and ends with its last process, however that
+comes about. For an ordinary user it is a user namespace besides, in which the user is root and has
+the subordinate ids (subuid(5)): there a union can be mounted and its files belong to whom they
+should. The maps are written from outside (`launcher.idmap`).
+"""
+
+from __future__ import annotations
+
+import os
+
+from launcher.sys import mount, process
+
+__all__ = ["become_root", "enter", "needed"]
+
+
+def needed() -> bool:
+    """Whether this process needs a user namespace to make containers."""
+    return os.geteuid() != 0
+
+
+def enter(*, users: bool) -> None:
+    """Leave the caller's mount namespace for a copy that hears of its mounts but tells none.
+
+    `users`: a new user namespace too, whose ids are still to be mapped.
+    """
+    process.unshare(process.CLONE_NEWNS | (process.CLONE_NEWUSER if users else 0))
+    mount.mount_setattr(mount.AT_FDCWD, b"/", recursive=True, propagation=mount.MS_SLAVE)
+
+
+def become_root() -> None:
+    """Once the ids are mapped: become root of the user namespace."""
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)

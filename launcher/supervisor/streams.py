@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The container's standard streams between its pipes or terminal, its log and its clients.
+
+A client that reads slowly holds the container's writing up as a pipe would, and loses nothing; when
+the container has ended, what is left in the pipes is taken in any case.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from launcher.supervisor import frames
+from launcher.supervisor.log import Log
+from launcher.supervisor.loop import READ, WRITE, Loop
+from launcher.supervisor.peers import Peer
+
+__all__ = ["Input", "Output", "resize"]
+
+_PORTION: Final = 1 << 16
+_TIOCSWINSZ: Final = 0x5414  # ioctl_tty(2)
+_NAMES: Final = {frames.STDOUT: "stdout", frames.STDERR: "stderr"}
+
+
+def resize(terminal: int, rows: int, columns: int) -> None:
+    """Tell a terminal how large its window is."""
+    fcntl.ioctl(terminal, _TIOCSWINSZ, struct.pack("=4H", rows, columns, 0, 0))
+
+
+class Output:
+    """What the container writes: one pipe's end, or a terminal's master. Owns the descriptor."""
+
+    __slots__ = ("_fd", "_kind", "_log", "_loop", "_on_end", "_peers", "_watching")
+
+    def __init__(
+        self,
+        fd: int,
+        kind: int,
+        loop: Loop,
+        log: Log,
+        peers: Iterable[Peer],
+        on_end: Callable[[], None],
+    ) -> None:
+        """`peers` are looked through anew for each portion. `on_end` is called at its end."""
+        os.set_blocking(fd, False)
+        self._fd = fd
+        self._kind = kind
+        self._loop = loop
+        self._log = log
+        self._peers = peers
+        self._on_end = on_end
+        self._watching = False
+        self.go_on()
+
+    @property
+    def ended(self) -> bool:
+        return self._fd < 0
+
+    def go_on(self) -> None:
+        """Read again, where slow clients held it up, if none does now."""
+        if self._fd >= 0 and not self._watching and not self._held_up():
+            self._watching = True
+            self._loop.watch(self._fd, READ, self._ready)
+
+    def _held_up(self) -> bool:
+        return any(peer.full for peer in self._peers if self._kind in peer.streams)
+
+    def _ready(self) -> None:
+        if not self._read():
+            return
+        if self._held_up():
+            # A descriptor that is registered reports its hang-up whatever it is asked for.
+            self._watching = False
+            self._loop.forget(self._fd)
+
+    def _read(self) -> bool:
+        """Take one portion; False if there was none."""
+        try:
+            content = os.read(self._fd, _PORTION)
+        except BlockingIOError:
+            return False
+        except OSError:  # EIO: nobody has the terminal open any more
+            content = b""
+        if not content:
+            self.close()
+            return False
+        self._log.write(_NAMES[self._kind], content)
+        frame = b""
+        for peer in list(self._peers):
+            if self._kind in peer.streams:
+                frame = frame or frames.pack(self._kind, content)
+                peer.send(frame)
+        return True
+
+    def drain(self) -> None:
+        """Take all there is, however slow the clients are: the container has ended."""
+        while self._fd >= 0 and self._read():
+            pass
+        self.go_on()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            self._loop.forget(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+            self._on_end()
+
+
+class Input:
+    """The container's standard input: a pipe's end, or a terminal's master. Owns the descriptor.
+
+    once -- the first client that feeds it is the only one: with it gone, input ends
+    """
+
+    __slots__ = ("_ending", "_fd", "_loop", "_terminal", "_waiting", "once")
+
+    def __init__(self, fd: int, loop: Loop, *, once: bool, terminal: bool) -> None:
+        os.set_blocking(fd, False)
+        self._fd = fd
+        self._loop = loop
+        self._terminal = terminal
+        self._waiting: list[tuple[Peer, bytes]] = []
+        self._ending = False
+        self.once = once
+
+    def feed(self, peer: Peer, content: bytes) -> None:
+        """Pass on what a client sent; it is told when the container has taken it."""
+        self._waiting.append((peer, content))
+        self._push()
+
+    def end(self) -> None:
+        """No more will come: the container reads its end. A terminal knows no such thing."""
+        if not self._terminal:
+            self._ending = True
+            self._push()
+
+    def _push(self) -> None:
+        while self._waiting:
+            peer, content = self._waiting[0]
+            taken = len(content)
+            if self._fd >= 0:
+                try:
+                    taken = os.write(self._fd, content)
+                except BlockingIOError:
+                    self._loop.watch(self._fd, WRITE, self._push)
+                    return
+                except OSError:  # the container reads no more
+                    self.close()
+            if taken < len(content):
+                self._waiting[0] = (peer, content[taken:])
+            else:
+                self._waiting.pop(0)
+            peer.send(frames.pack(frames.TAKEN, struct.pack("!I", taken)))
+        if self._fd >= 0:
+            self._loop.forget(self._fd)
+            if self._ending:
+                self.close()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            self._loop.forget(self._fd)
+            os.close(self._fd)
+            self._fd = -1
