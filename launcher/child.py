@@ -37,6 +37,7 @@ _PATH: Final = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # ioctl_tty(2)
 _TIOCSCTTY: Final = 0x540E
+_TIOCSWINSZ: Final = 0x5414
 _TIOCSPTLCK: Final = 0x40045431
 _TIOCGPTPEER: Final = 0x5441
 
@@ -339,13 +340,15 @@ def _read_only_root(state: _State, _: steps.ReadOnlyRoot) -> None:
     mount.mount_setattr(state.root, b"", recursive=False, wanted=mount.MOUNT_ATTR_RDONLY)
 
 
-def _open_terminal(state: _State, _: steps.OpenTerminal) -> None:
+def _open_terminal(state: _State, step: steps.OpenTerminal) -> None:
     entering = state.root < 0  # a further process: the container's root is this one's already
     if entering:
         state.root = os.open(b"/", _DESCEND | os.O_CLOEXEC)
     master = _open(state, b"/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
     fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("=i", 0))
     slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    if step.rows or step.columns:
+        fcntl.ioctl(slave, _TIOCSWINSZ, struct.pack("=4H", step.rows, step.columns, 0, 0))
     if not entering:
         console = mount.open_tree(slave, b"", recursive=False)
         _attach(console, _file(state, b"/dev/console"), b"/dev/console")

@@ -20,6 +20,15 @@ from launcher.paths import Paths
 
 __all__ = ["Running", "alive", "claim", "clear", "look", "report"]
 
+# In the order in which they go: without a lock it is nobody's.
+_FILES: Final = (
+    b"running.json",
+    b"running.json.new",
+    b"health.json",
+    b"health.json.new",
+    b"control",
+    b"lock",
+)
 _STATES: Final = ("starting", "running", "paused", "restarting", "stopping")
 
 
@@ -105,7 +114,7 @@ def look(paths: Paths, id: str) -> Running | None:
 def clear(paths: Paths, id: str) -> None:
     """Remove the directory; called by the supervisor at its end, or by who finds it dead."""
     directory = paths.runtime(id)
-    for name in (b"running.json", b"running.json.new", b"control", b"lock"):
+    for name in _FILES:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(directory + b"/" + name)
     with contextlib.suppress(FileNotFoundError):

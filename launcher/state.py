@@ -170,6 +170,14 @@ class State:
             (when, exit_code, int(oom), int(stopped), error, id),
         )
 
+    def failed(self, before: Row, exit_code: int, error: str) -> None:
+        """A start has come to nothing: as it was `before`, but for the status and a line."""
+        self._db.execute(
+            "UPDATE containers SET started = ?, finished = ?, exit_code = ?, error = ? "
+            "WHERE id = ?",
+            (before.started, before.finished, exit_code, error, before.id),
+        )
+
     def begin_removal(self, id: str) -> None:
         """From here on it can only be removed, by this command or, after a crash, by another."""
         self._db.execute("UPDATE containers SET removing = 1 WHERE id = ?", (id,))

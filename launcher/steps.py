@@ -174,7 +174,13 @@ class ReadOnlyRoot(NamedTuple):
 
 
 class OpenTerminal(NamedTuple):
-    """Make a terminal in the container's devpts, send its master out, and live on its slave."""
+    """Make a terminal in the container's devpts, send its master out, and live on its slave.
+
+    Its window has so many rows and columns; 0 is not known yet.
+    """
+
+    rows: int = 0
+    columns: int = 0
 
 
 class PivotRoot(NamedTuple):

@@ -20,10 +20,13 @@ import unionfs
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from launcher.supervisor import Starting
+
 __all__ = ["main"]
 
 # As docker: whatever is wrong before the container's own command runs is 125.
 _DOCKERS: Final = frozenset({"run", "create", "exec"})
+_STARTERS: Final = frozenset({"run", "start"})
 _INTERRUPTED: Final = 130
 _BROKEN_PIPE: Final = 141
 
@@ -45,6 +48,17 @@ def main() -> int:
             break
         words.pop(0)
     verb = words[0] if words else ""
+    if verb in _STARTERS:
+        # The very first act: it loads what it needs on another processor meanwhile.
+        from launcher.supervisor import begin
+
+        starting = begin()
+        try:
+            module = _load(verb)
+            assert module is not None
+            return _run(module, verb, words[1:], root, debug, starting)
+        finally:
+            starting.connection.close()
     module = _load(verb)
     if module is None:
         status = unionfs.command_line(words)
@@ -54,7 +68,14 @@ def main() -> int:
     return _run(module, verb, words[1:], root, debug)
 
 
-def _run(module: ModuleType, verb: str, words: list[str], root: bytes | None, debug: bool) -> int:
+def _run(
+    module: ModuleType,
+    verb: str,
+    words: list[str],
+    root: bytes | None,
+    debug: bool,
+    starting: Starting | None = None,
+) -> int:
     """Run one verb, and turn whatever is raised into one line and an exit status."""
     from launcher.cli.context import Context
     from launcher.errors import LaunchError
@@ -66,7 +87,7 @@ def _run(module: ModuleType, verb: str, words: list[str], root: bytes | None, de
         if arguments is None:
             return 0
         debug = debug or arguments.has("--debug")
-        status = module.run(arguments, Context(chosen(root), debug))
+        status = module.run(arguments, Context(chosen(root), debug, starting))
         sys.stdout.flush()
     except LaunchError as error:
         status = error.status if verb in _DOCKERS else 1

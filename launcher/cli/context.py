@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from launcher.paths import Paths
+
+if TYPE_CHECKING:
+    from launcher.supervisor import Starting
 
 __all__ = ["Context"]
 
 
 class Context(NamedTuple):
-    """The places to work in; and whether to tell more (`--debug`)."""
+    """The places to work in; whether to tell more (`--debug`); and, for a verb that starts a
+    container, a supervisor that is on its way. The verb takes it over or leaves it alone.
+    """
 
     paths: Paths
     debug: bool
+    starting: Starting | None = None

@@ -1,62 +1,78 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a container's record to what is started, by way of `launcher.specify`."""
+"""From a container's record to what is started: `launcher.specify`, as a supervisor uses it.
+
+The union is served by another thread of this process: its root is opened in a way that lets go of
+the interpreter's lock (`launcher.sys.mount.openat2`, os.open).
+"""
 
 from __future__ import annotations
 
 import os
 
-from launcher import plan, start
-from launcher.cgroup.hierarchies import find, shown_inside
-from launcher.isolation import capabilities, rootfs
+from launcher import specify, start, steps
+from launcher.paths import Paths
 from launcher.record import Record
-from launcher.spec import ContainerSpec, Process, Resources, Root
+from launcher.spec import Resources
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from launcher.supervisor.execs import Wanted
+    from launcher.supervisor.life import Life
+
+__all__ = ["enter", "launch", "resources"]
 
 
 def resources(record: Record) -> Resources:
-    return record.resources._replace(devices=rootfs.DEVICE_RULES)
-
-
-def process(record: Record) -> Process:
-    return Process(
-        args=record.args,
-        env=record.env or (b"PATH=/usr/sbin:/usr/bin:/sbin:/bin",),
-        cwd=record.cwd,
-        terminal=record.tty,
-        capabilities=capabilities.of_user(capabilities.DEFAULT, 0),
-        init=record.init,
-    )
+    """The limits of the container's cgroup."""
+    return specify.resources(record)
 
 
 def launch(
+    paths: Paths,
     record: Record,
     merged: bytes,
     stdio: tuple[int, int, int],
     terminal: int,
     size: tuple[int, int],
-    *,
-    rootless: bool,
 ) -> start.Launch:
-    spec = ContainerSpec(
-        process=process(record),
-        root=Root(merged),
-        hostname=record.id[:12].encode(),
-        mounts=rootfs.default_mounts(),
-        devices=rootfs.DEVICES,
-        masked_paths=rootfs.MASKED,
-        readonly_paths=rootfs.READONLY,
+    """What `start.begin` takes for the first process; its terminal is `size` rows and columns."""
+    root = os.open(merged, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        made = specify.launch(paths, record, root, merged, stdio, terminal)
+    finally:
+        os.close(root)
+    if not record.tty:
+        return made
+    return made._replace(
+        plan=tuple(
+            steps.OpenTerminal(*size) if isinstance(step, steps.OpenTerminal) else step
+            for step in made.plan
+        )
     )
-    host = plan.Host(shown_inside(find()), rootless=rootless)
-    return start.launch_of(spec, host, stdio, terminal)
 
 
 def enter(
-    record: Record,
-    merged: bytes,
+    life: Life,
     started: start.Started,
-    args: tuple[bytes, ...],
+    wanted: Wanted,
     stdio: tuple[int, int, int],
-    terminal: int = -1,
-    **options: object,
+    terminal: int,
 ) -> start.Launch:
-    made = process(record)._replace(args=args, terminal=terminal >= 0, init=False)
-    return start.launch_into(started, made, None, stdio, terminal)
+    """What `start.begin` takes for a further process."""
+    root = os.open(life.merged, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return specify.enter(
+            life.paths,
+            life.record,
+            root,
+            started,
+            wanted.args,
+            stdio,
+            terminal,
+            env=wanted.env,
+            cwd=wanted.cwd,
+            user=wanted.user,
+            privileged=wanted.privileged,
+        )
+    finally:
+        os.close(root)

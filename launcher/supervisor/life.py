@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from launcher import record as records
-from launcher import runtime, start
+from launcher import events, runtime, start
 from launcher.cgroup.group import Group
 from launcher.errors import LaunchError
 from launcher.paths import Paths
@@ -256,12 +256,12 @@ class Life:
                     ours.append(reader)
                     theirs.append(writer)
             launch = launching.launch(
+                self.paths,
                 record,
                 self.merged,
                 (theirs[0], theirs[1], theirs[2]),
                 theirs[3] if record.tty else -1,
                 self._size,
-                rootless=self.rootless,
             )
             self._beginning = start.begin(launch, self.group)
         except BaseException:
@@ -343,6 +343,8 @@ class Life:
         self._code = None
         self.stopping = False
         self.set_state("running")
+        self._write_pid_file()
+        self.note("start")
         if self.record.health is not None:
             from launcher.supervisor import health
 
@@ -352,6 +354,12 @@ class Life:
             for each in self.group.missing
         ]
         return missing + list(started.warnings)
+
+    def _write_pid_file(self) -> None:
+        path = self.record.pid_file
+        if path:
+            with contextlib.suppress(OSError), open(path, "w") as file:
+                file.write(f"{self._pid()}")
 
     def _pid(self) -> int:
         return self.started.pid if self.started is not None else 0
@@ -398,15 +406,17 @@ class Life:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.started.pidfd, number)
 
-    def stop(self, timeout: float) -> None:
-        """Ask the container to end, and kill it after so many seconds (under 0: never)."""
+    def stop(self, timeout: float, number: int | None = None) -> None:
+        """Ask the container to end, by a signal or its own, and kill it after so many seconds
+        (under 0: never).
+        """
         self.stopping = True
         if self.state == "restarting":
             self._cancel("restart")
             self._finish()
             return
         if timeout != 0:
-            self.signal(self.record.stop_signal)
+            self.signal(number or self.record.stop_signal)
         if self.state == "paused":
             self.thaw()
         if timeout == 0:
@@ -421,6 +431,17 @@ class Life:
             self.thaw()
         if self.group is not None and not self._has_own_pids():
             self.group.kill()
+
+    def restart_now(self) -> None:
+        """Do not wait any longer before the next attempt."""
+        self._cancel("restart")
+        self._once_more()
+
+    def note(self, action: str, **attributes: str) -> None:
+        """Write down what happens to the container, for `lamina events`."""
+        record = self.record
+        described = {"image": record.image, "name": record.name, **dict(record.labels)}
+        events.note(self.paths, "container", action, record.id, described | attributes)
 
     def thaw(self) -> None:
         assert self.group is not None
@@ -466,6 +487,9 @@ class Life:
         for action in self.on_end:
             action()
         self.on_end.clear()
+        if self._oom:
+            self.note("oom")
+        self.note("die", exitCode=str(self._code))
         if not self._has_own_pids():
             # What it left in a namespace that goes on.
             self.group.kill()

@@ -6,10 +6,10 @@ The mount is in the supervisor's own mount namespace and ends with it at the lat
 
 from __future__ import annotations
 
-import os
 import threading
 
 import unionfs
+from launcher import specify
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.record import Record
@@ -27,16 +27,8 @@ class Serving:
 
     def __init__(self, paths: Paths, record: Record, *, rootless: bool) -> None:
         """Open the union. Raises LaunchError where a layer is missing or of no use."""
-        directory = paths.container(record.id)
-        self.merged = directory + b"/merged"
-        config = unionfs.MountConfig(
-            lower=record.layers,
-            upper=directory + b"/upper",
-            work=directory + b"/work",
-            userxattr=rootless,
-            volatile=record.volatile,
-            metacopy=True,
-        )
+        self.merged = paths.container(record.id) + b"/merged"
+        config = specify.union(paths, record)._replace(metacopy=True)
         # What is set-user-ID or a device in the image works in the container: nothing of it is in
         # anybody else's reach.
         self._session = unionfs.SessionConfig(

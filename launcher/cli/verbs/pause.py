@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`lamina pause`: have all processes of containers stand still."""
+
+from __future__ import annotations
+
+from launcher import lifecycle
+from launcher.cli.context import Context
+from launcher.cli.several import each_of
+from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command
+
+__all__ = ["COMMAND", "run"]
+
+COMMAND = Command(
+    "lamina pause",
+    "CONTAINER…",
+    "have all processes of containers stand still",
+    (HELP_FLAG, DEBUG_FLAG),
+)
+
+
+def run(arguments: Arguments, context: Context) -> int:
+    """Do so to each; returns 1 if one could not be."""
+    return each_of(context, arguments, lambda entry: lifecycle.pause(context.paths, entry))

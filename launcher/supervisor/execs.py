@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Further processes in a running container: `exec`, and what health checks run.
+
+They join all its namespaces and its cgroup, have its rights, and end with it. Each is the
+supervisor's child and is reaped here: the container's first process waits for that
+(pid_namespaces(7)).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from typing import NamedTuple
+
+from launcher import start
+from launcher.errors import LaunchError
+from launcher.supervisor import launching
+from launcher.supervisor.life import Life
+from launcher.supervisor.loop import READ
+
+__all__ = ["Exec", "Wanted", "run"]
+
+
+class Wanted(NamedTuple):
+    """What is to be run; what is None is as the container's own process has it."""
+
+    args: tuple[bytes, ...]
+    env: tuple[bytes, ...] = ()
+    cwd: bytes | None = None
+    user: str | None = None
+    privileged: bool = False
+
+
+class Exec:
+    """A process of it that runs."""
+
+    __slots__ = ("_life", "_on_exit", "_pidfd", "pid", "warnings")
+
+    def __init__(
+        self, life: Life, started: start.Started, on_exit: Callable[[int], None]
+    ) -> None:
+        self.pid = started.pid
+        self.warnings = started.warnings
+        self._pidfd = started.pidfd
+        self._life = life
+        self._on_exit = on_exit
+        life.loop.watch(self._pidfd, READ, self._exited)
+
+    def _exited(self) -> None:
+        found = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+        if found is None:
+            return
+        self._life.loop.forget(self._pidfd)
+        os.close(self._pidfd)
+        self._pidfd = -1
+        killed = found.si_code != os.CLD_EXITED
+        self._on_exit(found.si_status + (128 if killed else 0))
+
+    def kill(self) -> None:
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+
+def run(
+    life: Life,
+    wanted: Wanted,
+    stdio: tuple[int, int, int],
+    on_exit: Callable[[int], None],
+    terminal: int = -1,
+) -> Exec:
+    """Start a process in the container; `on_exit` is told its exit status.
+
+    The descriptors stay the caller's. Raises LaunchError.
+    """
+    id = life.record.id[:12]
+    if life.state == "paused":
+        raise LaunchError("execute in container", id, "it is paused; unpause it first")
+    if life.started is None or life.state != "running":
+        raise LaunchError("execute in container", id, "it is not running")
+    launch = launching.enter(life, life.started, wanted, stdio, terminal)
+    return Exec(life, start.start(launch, life.group), on_exit)
