@@ -69,7 +69,7 @@ class Ended(NamedTuple):
 
 
 def parse_keys(text: str) -> bytes:
-    """What is typed to detach, from docker's notation: letters, ctrl-a to ctrl-z, ctrl-@ [ \\ ] ^ _.
+    """What is typed to detach, from docker's notation: letters, and ctrl- with a to z or @[\\]^_.
 
     Raises LaunchError.
     """
@@ -168,9 +168,7 @@ class Detacher:
 class _Attending:
     """One attached client's traffic."""
 
-    def __init__(
-        self, connection: Connection, *, stdin: bool, terminal: bool, keys: bytes
-    ) -> None:
+    def __init__(self, connection: Connection, *, stdin: bool, terminal: bool, keys: bytes) -> None:
         self._connection = connection
         self._keys = Detacher(keys if terminal else b"")
         self._window = frames.WINDOW

@@ -16,9 +16,9 @@ from launcher import events, names, record, runtime
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.record import Record
-from launcher.state import Entry, State
+from launcher.state import Entry, Row, State
 
-__all__ = ["create", "erase", "orphans", "remove"]
+__all__ = ["create", "discard", "erase", "orphans", "remove"]
 
 # How often a name is invented before the fault must lie elsewhere.
 _INVENTIONS: Final = 20
@@ -103,6 +103,13 @@ def remove(paths: Paths, entry: Entry, force: bool = False, volumes: bool = Fals
             reason = f"it is {entry.status}; stop it first, or use --force"
             raise LaunchError("remove container", row.name, reason)
         _end(paths, entry)
+        if runtime.alive(paths, row.id):
+            raise LaunchError("remove container", row.name, "it does not end")
+    discard(paths, row, volumes=volumes)
+
+
+def discard(paths: Paths, row: Row, *, volumes: bool) -> None:
+    """`remove`, for who knows that nothing of it runs: its supervisor, and who buries that one."""
     anonymous: list[str] = []
     if volumes:
         # One that is damaged is removed all the same; its volumes then stay for `volume prune`.
@@ -130,7 +137,9 @@ def remove(paths: Paths, entry: Entry, force: bool = False, volumes: bool = Fals
 
 def _end(paths: Paths, entry: Entry) -> None:
     """Kill what runs; returns when its supervisor has gone."""
-    raise LaunchError("remove container", entry.row.name, "it runs")
+    from launcher import lifecycle
+
+    lifecycle.stop(paths, entry, 0)
 
 
 def erase(paths: Paths, id: str) -> None:

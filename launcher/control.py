@@ -98,16 +98,15 @@ class Connection:
             kind, content = frame
             if kind == frames.REPLY:
                 fields: dict[str, Any] = json.loads(content)
-                if "error" in fields and fields["error"]:
+                if fields.get("error"):
                     raise failure(fields["error"])
                 return fields
 
     def request(self, verb: str, fds: tuple[int, ...] = (), **fields: Any) -> dict[str, Any]:
         """`ask`, and then `answer`."""
-        try:
+        # Where it has gone, it may have said why before.
+        with contextlib.suppress(BrokenPipeError):
             self.ask(verb, fds, **fields)
-        except BrokenPipeError:
-            pass  # it may have said why before it went
         return self.answer()
 
 

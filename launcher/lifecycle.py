@@ -16,8 +16,9 @@ from launcher.control import Connection
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.record import Record
+from launcher.starting import Starting, begin
 from launcher.state import Entry, State
-from launcher.supervisor import Starting, begin, ending, frames, undertaker
+from launcher.supervisor import ending, frames, undertaker
 
 __all__ = [
     "STREAMS",

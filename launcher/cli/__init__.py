@@ -20,7 +20,7 @@ import unionfs
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from launcher.supervisor import Starting
+    from launcher.starting import Starting
 
 __all__ = ["main"]
 
@@ -50,7 +50,7 @@ def main() -> int:
     verb = words[0] if words else ""
     if verb in _STARTERS:
         # The very first act: it loads what it needs on another processor meanwhile.
-        from launcher.supervisor import begin
+        from launcher.starting import begin
 
         starting = begin()
         try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from launcher.paths import Paths
 
 if TYPE_CHECKING:
-    from launcher.supervisor import Starting
+    from launcher.starting import Starting
 
 __all__ = ["Context"]
 

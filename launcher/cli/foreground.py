@@ -12,7 +12,7 @@ from launcher.control import Connection
 from launcher.errors import LaunchError
 from launcher.lifecycle import Attachment
 from launcher.record import Record
-from launcher.supervisor import Starting
+from launcher.starting import Starting
 
 __all__ = ["check_terminal", "conclude", "detach_keys", "run_attached", "run_detached", "warn"]
 
@@ -66,9 +66,7 @@ def run_attached(
     return conclude(context, record, go.connection, ended)
 
 
-def conclude(
-    context: Context, record: Record, connection: Connection, ended: console.Ended
-) -> int:
+def conclude(context: Context, record: Record, connection: Connection, ended: console.Ended) -> int:
     """The exit status of a command that was attached, once all is entered."""
     if ended.exit is None:
         connection.close()

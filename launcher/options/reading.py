@@ -19,7 +19,7 @@ from launcher.options.quantities import invalid, size, whole
 from launcher.record import LogOptions, Port, Record, RequestedMount, RestartPolicy
 from unionfs import Arguments
 
-__all__ = ["record_of"]
+__all__ = ["environment", "record_of"]
 
 _STREAMS: Final = ("stdin", "stdout", "stderr")
 _STOP_SIGNAL: Final = 15
@@ -53,7 +53,7 @@ def record_of(arguments: Arguments, context: Context, image: Image, now_ns: int)
         layers=image.layers,
         args=args,
         entrypoint=entrypoint,
-        env=_environment(arguments, config),
+        env=environment(arguments, config),
         cwd=_directory(arguments, config),
         user=_text(arguments, "--user") or config.user,
         group_add=_texts(arguments, "--group-add"),
@@ -145,7 +145,7 @@ def _directory(arguments: Arguments, config: ImageConfig) -> bytes:
 # -- variables and labels -------------------------------------------------------------------------
 
 
-def _environment(arguments: Arguments, config: ImageConfig) -> tuple[bytes, ...]:
+def environment(arguments: Arguments, config: ImageConfig) -> tuple[bytes, ...]:
     """The image's variables, each in its place unless it is said anew; then what is added.
 
     A name without a value that is not set here either takes the image's variable away.

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from launcher.errors import LaunchError
 from launcher.paths import Paths
-from launcher.state import Entry, State
+from launcher.state import State
 
 __all__ = ["End", "note", "remove"]
 
@@ -28,9 +28,7 @@ class End(NamedTuple):
 def note(paths: Paths, id: str, end: End, *, removing: bool) -> None:
     """Enter the end of a run, or that the container is to be removed now."""
     with State(paths) as state:
-        state.finished(
-            id, end.when, end.code, oom=end.oom, stopped=end.stopped, error=end.error
-        )
+        state.finished(id, end.when, end.code, oom=end.oom, stopped=end.stopped, error=end.error)
         if removing:
             state.begin_removal(id)
 
@@ -44,5 +42,4 @@ def remove(paths: Paths, id: str) -> None:
             row = state.find(id).row
         except LaunchError:
             return  # somebody was faster
-    # Its supervisor, which may be this process, is as good as gone.
-    containers.remove(paths, Entry(row, None), force=False, volumes=True)
+    containers.discard(paths, row, volumes=True)

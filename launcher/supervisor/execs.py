@@ -38,9 +38,7 @@ class Exec:
 
     __slots__ = ("_life", "_on_exit", "_pidfd", "pid", "warnings")
 
-    def __init__(
-        self, life: Life, started: start.Started, on_exit: Callable[[int], None]
-    ) -> None:
+    def __init__(self, life: Life, started: start.Started, on_exit: Callable[[int], None]) -> None:
         self.pid = started.pid
         self.warnings = started.warnings
         self._pidfd = started.pidfd

@@ -18,8 +18,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from launcher import record as records
 from launcher import events, runtime, start
+from launcher import record as records
 from launcher.cgroup.group import Group
 from launcher.errors import LaunchError
 from launcher.paths import Paths
@@ -30,10 +30,6 @@ from launcher.supervisor.loop import READ, Loop, Timer
 from launcher.supervisor.peers import Peer
 from launcher.supervisor.serving import Serving
 from launcher.supervisor.streams import Input, Output, resize
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from launcher.supervisor.execs import Execs
 
 __all__ = ["Life"]
 
@@ -71,7 +67,6 @@ class Life:
         self.attempts = restart.Attempts()
         self.group: Group | None = None
         self.merged = b""
-        self.execs: Execs | None = None
         self.on_end: list[Callable[[], None]] = []
         self._timers: dict[str, Timer] = {}
         self._serving: Serving | None = None
@@ -377,7 +372,7 @@ class Life:
                 self._pid(),
                 os.getpid(),
                 self._begun,
-                self.attempts.count,
+                self.attempts.number,
                 self.health,
             ),
         )
@@ -562,7 +557,7 @@ class Life:
         from launcher.state import State
 
         with State(self.paths) as state:
-            state.started(self.record.id, self._begun, self.attempts.count)
+            state.started(self.record.id, self._begun, self.attempts.number)
 
     def _fail(self, error: LaunchError) -> None:
         """A further start has failed: the container stays ended."""

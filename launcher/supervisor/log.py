@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Writing a container's log, in docker's json-file format, with rotation.
 
-One JSON object a line of output: `{"log":"…\\n","stream":"stdout","time":"RFC 3339, in UTC"}`. A line
-longer than 16 KiB becomes several, of which only the last ends in a newline. `log.1` is the file
-before the current one. Reading is elsewhere.
+One JSON object a line of output, `{"log":"…\\n","stream":"stdout","time":"…"}`, the time as in
+RFC 3339, in UTC. A line longer than 16 KiB becomes several, of which only the last ends in a
+newline. `log.1` is the file before the current one. Reading is in `launcher.logs`.
 """
 
 from __future__ import annotations

@@ -126,9 +126,7 @@ class Peer:
         if not self._out and self._closing:
             self.close()
             return
-        self._loop.watch(
-            self._socket.fileno(), READ | WRITE if self._out else READ, self._ready
-        )
+        self._loop.watch(self._socket.fileno(), READ | WRITE if self._out else READ, self._ready)
         if was_full and not self.full:
             self._on_drained(self)
 

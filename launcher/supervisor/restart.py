@@ -18,7 +18,7 @@ _LONG_ENOUGH: Final = 10.0
 class Attempts(NamedTuple):
     """How often it was started again, and the pause (seconds) before the last time."""
 
-    count: int = 0
+    number: int = 0
     pause: float = 0.0
 
 
@@ -33,8 +33,8 @@ def again(
     """
     if stopped or policy.name in ("", "no"):
         return None
-    if policy.name == "on-failure" and (code == 0 or 0 < policy.most <= attempts.count):
+    if policy.name == "on-failure" and (code == 0 or 0 < policy.most <= attempts.number):
         return None
     pause = attempts.pause
     pause = _FIRST if lasted >= _LONG_ENOUGH or pause == 0 else min(2 * pause, _LONGEST)
-    return Attempts(attempts.count + 1, pause)
+    return Attempts(attempts.number + 1, pause)

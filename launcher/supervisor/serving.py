@@ -6,6 +6,7 @@ The mount is in the supervisor's own mount namespace and ends with it at the lat
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import unionfs
@@ -71,10 +72,8 @@ class Serving:
 
         Nothing may use the mount any more but what ends of itself.
         """
-        try:
+        with contextlib.suppress(OSError):  # where it never came to a mount
             mount.umount(self.merged, mount.MNT_DETACH)
-        except OSError:
-            pass  # it never came to a mount
         self._thread.join(_PATIENCE)
         if not self._thread.is_alive():
             self._union.close()

@@ -43,7 +43,13 @@ class Undertaker:
                     filter(None, (above, os.environ.get("PYTHONPATH", "")))
                 ),
             }
-            words = [sys.executable, "-m", __name__, os.fsdecode(paths.root), os.fsdecode(paths.run)]
+            words = [
+                sys.executable,
+                "-m",
+                __name__,
+                os.fsdecode(paths.root),
+                os.fsdecode(paths.run),
+            ]
             self._pid = os.posix_spawn(
                 _SHELL,
                 ["lamina-undertaker", "-c", _SCRIPT, "lamina-undertaker", *words, id],

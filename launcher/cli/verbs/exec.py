@@ -10,7 +10,8 @@ from launcher.cli.context import Context
 from launcher.enter import Command as Inside
 from launcher.enter import enter
 from launcher.errors import LaunchError
-from launcher.options import environment
+from launcher.image.model import ImageConfig
+from launcher.options import reading
 from launcher.state import State
 from unionfs import DEBUG_FLAG, Arguments, Command, Flag, UsageError
 
@@ -49,7 +50,7 @@ def run(arguments: Arguments, context: Context) -> int:
     user = arguments.one("--user")
     wanted = Inside(
         args=tuple(arguments.operands[1:]),
-        env=environment(arguments),
+        env=reading.environment(arguments, ImageConfig()),
         cwd=arguments.one("--workdir"),
         user=None if user is None else os.fsdecode(user),
         privileged=arguments.has("--privileged"),

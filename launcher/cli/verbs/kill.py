@@ -23,6 +23,4 @@ COMMAND = Command(
 def run(arguments: Arguments, context: Context) -> int:
     """Send it to each; returns 1 if one could not be reached."""
     number = signals.number(os.fsdecode(arguments.one("--signal") or b"KILL"))
-    return each_of(
-        context, arguments, lambda entry: lifecycle.kill(context.paths, entry, number)
-    )
+    return each_of(context, arguments, lambda entry: lifecycle.kill(context.paths, entry, number))

@@ -12,7 +12,7 @@ from launcher.cli.verbs.create import create
 from launcher.errors import LaunchError
 from launcher.options import RUN_FLAGS
 from launcher.record import Record
-from launcher.state import Entry, State
+from launcher.state import State
 from unionfs import Arguments, Command, UsageError
 
 __all__ = ["COMMAND", "run"]
@@ -71,4 +71,4 @@ def _remove(context: Context, record: Record) -> None:
     with contextlib.suppress(LaunchError):
         with State(context.paths) as state:
             row = state.find(record.id).row
-        containers.remove(context.paths, Entry(row, None), volumes=True)
+        containers.discard(context.paths, row, volumes=True)

@@ -9,8 +9,8 @@ from launcher import lifecycle
 from launcher.cli import foreground
 from launcher.cli.context import Context
 from launcher.cli.several import each_of
+from launcher.starting import begin
 from launcher.state import Entry, State
-from launcher.supervisor import begin
 from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command, Flag, UsageError
 
 __all__ = ["COMMAND", "run"]
