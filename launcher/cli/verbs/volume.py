@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 from launcher import volumes
 from launcher.cli.context import Context
-from launcher.cli.filters import any_fits, labelled, read_filters
+from launcher.cli.filters import Filters, any_fits, labelled, read_filters
 from launcher.cli.listing import Listing, show
-from launcher.cli.template.values import GoMap, Row, json_text
-from launcher.cli.times import rfc3339
+from launcher.documents import GoMap, Row, json_text
 from launcher.errors import LaunchError
+from launcher.rfc3339 import rfc3339
 from launcher.volumes import Volume
 from unionfs import HELP_FLAG, Arguments, Command, Flag, UsageError, parse_words
 
@@ -123,18 +123,17 @@ def _create(arguments: Arguments, context: Context) -> int:
 def _matching(context: Context, words: list[bytes]) -> list[Volume]:
     filters = read_filters(words, ("name", "label", "dangling", "driver"))
     used = volumes.users(context.paths) if "dangling" in filters else {}
-    return [
-        each
-        for each in volumes.every(context.paths)
-        if any_fits(filters, "name", lambda text, name=each.name: text in name)  # type: ignore[misc]
+    return [each for each in volumes.every(context.paths) if _fits(each, filters, used)]
+
+
+def _fits(volume: Volume, filters: Filters, used: dict[str, list[str]]) -> bool:
+    dangling = volume.name not in used
+    return (
+        any_fits(filters, "name", lambda text: text in volume.name)
         and any_fits(filters, "driver", lambda text: text == "local")
-        and any_fits(
-            filters,
-            "dangling",
-            lambda text, name=each.name: (name not in used) == (text.lower() in ("1", "true")),  # type: ignore[misc]
-        )
-        and labelled(filters, dict(each.labels))
-    ]
+        and any_fits(filters, "dangling", lambda text: dangling == (text.lower() in ("1", "true")))
+        and labelled(filters, dict(volume.labels))
+    )
 
 
 def _described(volume: Volume, context: Context) -> dict[str, object]:
@@ -145,7 +144,7 @@ def _described(volume: Volume, context: Context) -> dict[str, object]:
         "Labels": GoMap(volume.labels),
         "Mountpoint": os.fsdecode(volumes.data(context.paths, volume.name)),
         "Name": volume.name,
-        "Options": GoMap(),
+        "Options": None,
         "Scope": "local",
     }
 
