@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Callable
 
 from unionfs import names, origin
 from unionfs.layer import Layer, Part, proc_path
@@ -111,6 +112,7 @@ class CopyUp:
         self._source = -1
         self._target = -1
         self._done = False
+        self._stopped = False
         self._parent = node.parent
         self._name = node.name
         if not stack.writable:
@@ -165,12 +167,20 @@ class CopyUp:
             os.ftruncate(self._target, self._stat.st_size)
             return
         try:
-            copy_content(self._layer, self._source, self._target, self._size)
+            copy_content(self._layer, self._source, self._target, self._size, self._go_on)
             if not self._stack.config.volatile and self._size:
                 os.fdatasync(self._target)
         except BaseException:
             self.abandon()
             raise
+
+    def stop(self) -> None:
+        """Let `copy`, in whatever thread it runs, end with ECANCELED at its next step."""
+        self._stopped = True
+
+    def _go_on(self) -> None:
+        if self._stopped:
+            raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
 
     def publish(self) -> None:
         """Complete the copy and put it in its place; the node then stands for it.
@@ -415,17 +425,20 @@ def read_symlink(node: Node) -> bytes:
     return os.readlink(node.name, dir_fd=node.part.open())
 
 
-def copy_content(layer: Layer, source: int, target: int, size: int) -> None:
+def copy_content(
+    layer: Layer, source: int, target: int, size: int, step: Callable[[], None] | None = None
+) -> None:
     """Copy the first ``size`` bytes of a file of ``layer``: extents shared, holes kept as holes.
 
-    In this order: FICLONE (all of it), copy_file_range(2) extent by extent, read and write.
+    In this order: FICLONE (all of it), copy_file_range(2) extent by extent, read and write. `step`
+    is called before every piece, and may raise.
     """
     if size and layer.clones and _clone(layer, source, target):
         os.ftruncate(target, size)
         return
     found = os.fstat(source)
     if found.st_blocks * 512 >= found.st_size:
-        _copy_extent(source, target, 0, size)
+        _copy_extent(source, target, 0, size, step)
         return
     os.ftruncate(target, size)
     position = 0
@@ -440,7 +453,7 @@ def copy_content(layer: Layer, source: int, target: int, size: int) -> None:
             start, end = position, size
         else:
             end = os.lseek(source, start, os.SEEK_HOLE) if start < size else size
-        _copy_extent(source, target, min(start, size), min(end, size))
+        _copy_extent(source, target, min(start, size), min(end, size), step)
         position = end
 
 
@@ -456,18 +469,21 @@ def _clone(layer: Layer, source: int, target: int) -> bool:
     return True
 
 
-def _copy_extent(source: int, target: int, start: int, end: int) -> None:
+def _copy_extent(
+    source: int, target: int, start: int, end: int, step: Callable[[], None] | None
+) -> None:
     position = start
     try:
         while position < end:
-            step = os.copy_file_range(
-                source, target, min(end - position, _CHUNK), position, position
-            )
-            if step == 0:
+            if step is not None:
+                step()
+            wanted = min(end - position, _CHUNK)
+            copied = os.copy_file_range(source, target, wanted, position, position)
+            if copied == 0:
                 break
-            if step >= _EARLY:
-                calls.start_writeback(target, position, step)
-            position += step
+            if copied >= _EARLY:
+                calls.start_writeback(target, position, copied)
+            position += copied
     except OSError as error:
         if error.errno not in (
             errno.EXDEV,
@@ -479,6 +495,8 @@ def _copy_extent(source: int, target: int, start: int, end: int) -> None:
         ):
             raise
     while position < end:
+        if step is not None:
+            step()
         data = os.pread(source, min(end - position, 1 << 20), position)
         if not data:
             return

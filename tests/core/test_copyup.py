@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.core.conftest import ROOT, Bench
+from unionfs import copyup
 from unionfs.copyup import INLINE
 
 
@@ -158,6 +159,29 @@ def test_given_up_job_leaves_nothing(bench: Bench) -> None:
     job.copy()
     job.abandon()
     assert os.listdir(bench.path("upper")) == []
+
+
+def test_job_stops_at_its_next_step(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the daemon is to end: a copy of any length does not hold it up."""
+    bench.lower(0, {"big": os.urandom(3 * INLINE)})
+    monkeypatch.setattr(copyup, "_CHUNK", INLINE)
+    union = bench.mount()
+    job = union.copy_up_job(bench.node("big"))
+    assert job is not None
+    copied: list[int] = []
+    move = os.copy_file_range
+
+    def stopped(*arguments: int) -> int:
+        copied.append(move(*arguments))
+        job.stop()
+        return copied[-1]
+
+    monkeypatch.setattr(os, "copy_file_range", stopped)
+    with pytest.raises(OSError, match="canceled"):
+        job.copy()
+    assert copied == [INLINE]
+    assert os.listdir(bench.path("upper")) == []
+    assert os.listdir(bench.path("work", "work")) == []
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFBLK, stat.S_IFLNK])

@@ -193,7 +193,7 @@ def test_full_disc_while_copying(new_layers: Callable[..., Layers], start: Start
 
 
 def test_end_while_copying(served: DeviceServed, fifo: Path) -> None:
-    """The daemon ends when the copy does; nothing half is left."""
+    """The daemon ends with the step the copy is at; nothing half is left."""
     merged = served.merged
     with ThreadPoolExecutor(1) as pool:
         future = begin(pool, served, lambda: (merged / "large").open("r+b").close())

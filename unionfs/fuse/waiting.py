@@ -32,7 +32,7 @@ class PutOff(NamedTuple):
 class Waiting:
     """The copy-ups of one session that are under way, and who waits for each."""
 
-    __slots__ = ("_again", "_call", "_closed", "_queues", "_refuse", "_union", "_workers")
+    __slots__ = ("_again", "_call", "_closed", "_jobs", "_queues", "_refuse", "_union", "_workers")
 
     def __init__(
         self,
@@ -50,6 +50,7 @@ class Waiting:
         self._again = again
         self._refuse = refuse
         self._queues: dict[Node, list[PutOff]] = {}
+        self._jobs: set[CopyUp] = set()
         self._closed = False
 
     def put_off_metadata(self, node: Node, head: Head, buffer: memoryview) -> bool:
@@ -74,6 +75,7 @@ class Waiting:
                 return False
             node.nlookup += 1  # it must stay the one node of its file until the copy stands for it
             queue = self._queues[node] = []
+            self._jobs.add(job)
             self._workers.submit(lambda: self._copy(job))
         queue.append(PutOff(head, buffer[: head[LENGTH]].tobytes()))
         return True
@@ -107,6 +109,7 @@ class Waiting:
     def _publish(self, job: CopyUp, failure: int) -> None:
         """On the serving thread: put the copy in its place and serve who waited for it."""
         queue = self._queues.pop(job.node)
+        self._jobs.discard(job)
         if failure == 0 and not self._closed:
             try:
                 job.publish()
@@ -123,5 +126,7 @@ class Waiting:
             self._again(head, memoryview(message))
 
     def close(self) -> None:
-        """Nobody waits any more: copies that are still to come in are dropped."""
+        """Nobody waits any more: copies under way end at their next step, and are dropped."""
         self._closed = True
+        for job in self._jobs:
+            job.stop()
