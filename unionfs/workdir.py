@@ -210,8 +210,7 @@ class Workdir:
 def refuse_overlap(upper: bytes, work: bytes, lower: tuple[bytes, ...]) -> None:
     """Raise UnionError where one of the directories lies in another that it must not lie in.
 
-    A lower may contain upper and work (the machine's root as the CD): the layer is then opened
-    without looking into them.
+    A lower that is the top of a mount may contain upper and work (the machine's root as the CD).
     """
     real_upper, real_work = os.path.realpath(upper), os.path.realpath(work)
     if _inside(real_work, real_upper):
@@ -223,7 +222,7 @@ def refuse_overlap(upper: bytes, work: bytes, lower: tuple[bytes, ...]) -> None:
         for other, role in ((real_upper, "upper"), (real_work, "work")):
             if _inside(real, other):
                 raise UnionError("use lower layer", path, f"it lies inside the {role} directory")
-            if real != b"/" and _inside(other, real):
+            if _inside(other, real) and not os.path.ismount(real):
                 thing = upper if role == "upper" else work
                 raise UnionError(f"use {role} directory", thing, "it lies inside a lower layer")
 

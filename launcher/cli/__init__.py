@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 # As docker: whatever is wrong before the container's own command runs is 125.
-_DOCKERS: Final = frozenset({"run", "create", "exec"})
+_DOCKERS: Final = frozenset({"run", "create", "exec", "try"})
 _STARTERS: Final = frozenset({"run", "start"})
 _INTERRUPTED: Final = 130
 _BROKEN_PIPE: Final = 141

@@ -30,6 +30,7 @@ __all__ = [
     "look_again",
     "plain",
     "translated",
+    "without",
 ]
 
 _NAME: Final = b"changes.json"
@@ -88,6 +89,8 @@ def examine(trial: Trial) -> list[Item]:
     """Compare every union of a try with the host, which must be as the command left it."""
     items: list[Item] = []
     for number, place in enumerate(trial.places):
+        if not os.listdir(trial.upper(number)):
+            continue  # it may not even be there any more
         changes = unionfs.diff(
             trial.upper(number),
             (place.lower,),
@@ -238,6 +241,23 @@ def chosen(trial: Trial, items: list[Item], paths: list[bytes]) -> list[Item]:
     ]:
         wanted |= {item.number for item in needed}
     return [item for item in left if item.number in wanted]
+
+
+def without(wanted: list[Item], refused: list[Item]) -> list[Item]:
+    """The chosen changes less those that are refused, and less all that cannot be without them."""
+    numbers = {item.number for item in refused}
+    left = wanted
+    while True:
+        out = [item for item in wanted if item.number in numbers]
+        needing = {
+            item.number
+            for item in left
+            if item.number not in numbers
+            and any(_is_needed(each, [each, item], {item.number}) for each in out)
+        }
+        if not needing:
+            return [item for item in wanted if item.number not in numbers]
+        numbers |= needing
 
 
 def _is_needed(item: Item, left: list[Item], wanted: set[int]) -> bool:
