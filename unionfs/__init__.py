@@ -35,7 +35,8 @@ raising OSError. It knows nothing of FUSE. A transport reads requests, calls one
 writes the answers; it decides nothing. `config` says what a union is and how it is mounted,
 `options` reads that from `-o` lists, `cli` from command lines. `fuse.session` chooses a transport
 and serves, `fuse.daemon` does so in the background, `fuse.registry` remembers who serves what.
-`changes` and `provenance` read the layers themselves, through stacks that never reach the kernel.
+`changes`, `flatten` and `provenance` read the layers themselves, through stacks that never reach
+the kernel.
 
 Names are bytes from the kernel to the system call. Importing the package imports none of its rooms:
 each public name below is loaded when it is first used.
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from unionfs.cli.arguments import parse as parse_words
     from unionfs.config import MountConfig, SessionConfig
     from unionfs.errors import UnionError, UsageError
+    from unionfs.flatten import FlatItem, Flattened
     from unionfs.fuse.daemon import start as mount
     from unionfs.fuse.session import run, serve
     from unionfs.fuse.unmount import unmount
@@ -91,6 +93,8 @@ __all__ = [
     "Explanation",
     "File",
     "Flag",
+    "FlatItem",
+    "Flattened",
     "Listing",
     "MountConfig",
     "Node",
@@ -121,6 +125,8 @@ _ROOMS = {
     "Explanation": "provenance",
     "File": "union",
     "Flag": "cli.arguments",
+    "FlatItem": "flatten",
+    "Flattened": "flatten",
     "Listing": "union",
     "MountConfig": "config",
     "Node": "union",

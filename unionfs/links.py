@@ -58,14 +58,19 @@ def read_links(
         resolved = origin.resolve(decoded, stack.lowers) if decoded is not None else None
         lower = resolved[1] if resolved is not None else None
     below = lower.st_nlink if lower is not None else 0
+    return Links(below, names_in_tree(nlink, upper, lower), name)
+
+
+def names_in_tree(nlink: bytes | None, upper: os.stat_result, lower: os.stat_result | None) -> int:
+    """How many names an indexed file has in the merged tree, by its overlay.nlink mark."""
     count = upper.st_nlink - 1
     offset = _offset(nlink)
     if nlink is not None and offset is not None:
         if nlink.startswith(b"U"):
             count = upper.st_nlink + offset
         elif lower is not None:
-            count = below + offset
-    return Links(below, max(count, 1), name)
+            count = lower.st_nlink + offset
+    return max(count, 1)
 
 
 def _offset(nlink: bytes | None) -> int | None:
