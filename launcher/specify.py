@@ -53,6 +53,7 @@ def union(paths: Paths, record: Record) -> MountConfig:
         upper=directory + b"/upper",
         work=directory + b"/work",
         volatile=record.volatile,
+        journal=True,
         uidmapping=tuple((each.host_id, each.container_id, each.size) for each in mappings[0]),
         gidmapping=tuple((each.host_id, each.container_id, each.size) for each in mappings[1]),
         userxattr=os.geteuid() != 0 or _in_user_namespace(),

@@ -76,9 +76,11 @@ class Flattened:
 
     Iterating gives a directory before what is in it, its marks before its objects, names in order;
     the top comes first. At the end come those names in the layers below that would otherwise part
-    from other names of their file, and the directories they are in. Sockets are left out. `work` is the work directory of a single upper: its
-    index tells of hard links that were changed, its journal what need not be looked at. Raises
-    UnionError for layers that cannot be opened, OSError as reading them does.
+    from other names of their file, and the directories they are in. Sockets are left out.
+
+    `work` is the work directory of a single upper: its index tells of hard links that were changed,
+    its journal what need not be looked at. Raises UnionError for layers that cannot be opened,
+    OSError as reading them does.
 
     skipped -- sockets left out so far
     """

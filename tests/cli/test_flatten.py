@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from tests.cli.test_model import Tree, make_cd, operations, space
 from unionfs import FlatItem, Flattened, MountConfig
