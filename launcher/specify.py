@@ -18,6 +18,7 @@ from launcher.errors import LaunchError, SpecError
 from launcher.isolation import capabilities, rlimits, rootfs, users
 from launcher.paths import Paths
 from launcher.record import Record, RequestedMount
+from launcher.rootunion import in_user_namespace
 from launcher.spec import (
     ContainerSpec,
     Device,
@@ -30,47 +31,10 @@ from launcher.spec import (
     Root,
     User,
 )
-from unionfs import MountConfig
 
-__all__ = ["enter", "filter_of", "launch", "process_of", "resources", "specification", "union"]
+__all__ = ["enter", "filter_of", "launch", "process_of", "resources", "specification"]
 
 _PATH: Final = b"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-# -- the union ------------------------------------------------------------------------------------
-
-
-def union(paths: Paths, record: Record) -> MountConfig:
-    """What the container's root filesystem is made of.
-
-    In a user namespace the ids of the layers are those inside: the union shows them as the ids
-    that stand for them outside, and what is written lands in `upper` as it is seen inside.
-    """
-    directory = paths.container(record.id)
-    mappings = _mappings(record)
-    return MountConfig(
-        lower=record.layers,
-        upper=directory + b"/upper",
-        work=directory + b"/work",
-        volatile=record.volatile,
-        journal=True,
-        uidmapping=tuple((each.host_id, each.container_id, each.size) for each in mappings[0]),
-        gidmapping=tuple((each.host_id, each.container_id, each.size) for each in mappings[1]),
-        userxattr=os.geteuid() != 0 or _in_user_namespace(),
-    )
-
-
-def _mappings(record: Record) -> tuple[tuple[IdMapping, ...], tuple[IdMapping, ...]]:
-    if not record.userns:
-        return (), ()
-    uid, gid, size = (int(each) for each in record.userns.split(":"))
-    return (IdMapping(0, uid, size),), (IdMapping(0, gid, size),)
-
-
-def _in_user_namespace() -> bool:
-    """Whether uid 0 here is another uid of the machine's."""
-    with open("/proc/self/uid_map", "rb") as file:
-        return file.read().split() != [b"0", b"0", b"4294967295"]
 
 
 # -- limits ---------------------------------------------------------------------------------------
@@ -337,6 +301,13 @@ def filter_of(paths: Paths, record: Record) -> bytes | None:
 # -- the whole ------------------------------------------------------------------------------------
 
 
+def _mappings(record: Record) -> tuple[tuple[IdMapping, ...], tuple[IdMapping, ...]]:
+    if not record.userns:
+        return (), ()
+    uid, gid, size = (int(each) for each in record.userns.split(":"))
+    return (IdMapping(0, uid, size),), (IdMapping(0, gid, size),)
+
+
 def specification(paths: Paths, record: Record, root_fd: int, merged: bytes) -> ContainerSpec:
     """The container's description, its union mounted at `merged` and open as `root_fd`."""
     new_users = bool(record.userns)
@@ -391,7 +362,7 @@ def launch(
         from launcher import population
 
         population.fill(paths, record, root_fd)
-    host = plan.Host(hierarchies.shown_inside(hierarchies.find()), rootless=_in_user_namespace())
+    host = plan.Host(hierarchies.shown_inside(hierarchies.find()), rootless=in_user_namespace())
     return start.launch_of(specification(paths, record, root_fd, merged), host, stdio, terminal)
 
 

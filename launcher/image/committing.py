@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from launcher import events, specify
+from launcher import events, rootunion
 from launcher import record as records
 from launcher.errors import LaunchError
 from launcher.image import catalog, changes, config, flat, layout
@@ -89,7 +89,7 @@ def _layer(
     notes: dict[str, None],
 ) -> Layer | None:
     """The layer of the changes; None if there are none."""
-    union = specify.union(paths, record)
+    union = rootunion.union(paths, record)
     assert union.upper is not None
     changed = 0
 

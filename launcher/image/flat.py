@@ -68,7 +68,9 @@ class _Writing:
         assert found is not None
         kind = KINDS[stat.S_IFMT(found.st_mode)]
         if kind == tar.DIRECTORY:
-            self._writer.add(self._entry(item, found, kind)._replace(name=(item.path or b".") + b"/"))
+            self._writer.add(
+                self._entry(item, found, kind)._replace(name=(item.path or b".") + b"/")
+            )
             return
         if found.st_nlink > 1:
             first = self._links.setdefault(item.identity, item.path)

@@ -18,6 +18,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -39,6 +40,7 @@ from launcher.sys import files
 __all__ = ["Adding", "Layer", "Store", "chain_ids"]
 
 _BUFFER: Final = 1 << 20
+_FEW: Final = 64
 
 
 class Layer(NamedTuple):
@@ -315,11 +317,7 @@ class Adding:
 
     def _settle(self) -> None:
         """What was made here: on the disc, then in place, where another one may have been first."""
-        fd = os.open(self.paths.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            files.syncfs(fd)
-        finally:
-            os.close(fd)
+        _sync(self.place)
         for digest, path in self._blobs.items():
             os.rename(path, layout.blob(self.paths, digest))
         for name, path in self._trees.items():
@@ -330,6 +328,31 @@ class Adding:
         self._trees.clear()
         layout.sync_directory(layout.blob(self.paths, ""))
         layout.sync_directory(layout.tree(self.paths, ""))
+
+
+def _sync(place: bytes) -> None:
+    """Have all that is below a directory on the disc.
+
+    If that is little, one by one: what others have written to the filesystem is not waited for.
+    """
+    found = [place]
+    for path in found:  # which grows
+        if os.path.isdir(path) and not os.path.islink(path):
+            found += [entry.path for entry in os.scandir(path) if not entry.is_symlink()]
+        if len(found) > _FEW:
+            fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                files.syncfs(fd)
+            finally:
+                os.close(fd)
+            return
+    for path in reversed(found):
+        if stat.S_IFMT(os.lstat(path).st_mode) in (stat.S_IFREG, stat.S_IFDIR):
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import contextlib
 import threading
 
 import unionfs
-from launcher import specify
+from launcher import rootunion
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.record import Record
@@ -29,7 +29,7 @@ class Serving:
     def __init__(self, paths: Paths, record: Record, *, rootless: bool) -> None:
         """Open the union. Raises LaunchError where a layer is missing or of no use."""
         self.merged = paths.container(record.id) + b"/merged"
-        config = specify.union(paths, record)._replace(metacopy=True)
+        config = rootunion.union(paths, record)
         # What is set-user-ID or a device in the image works in the container: nothing of it is in
         # anybody else's reach.
         self._session = unionfs.SessionConfig(
