@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from launcher.image.model import Health, ImageConfig
 
-__all__ = ["PATH", "encoded", "new", "read", "timestamp"]
+__all__ = ["PATH", "architecture", "encoded", "nanoseconds", "new", "read", "timestamp"]
 
 PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ARCHITECTURES: Final = {
@@ -55,22 +55,27 @@ def new(
     comment: str = "",
 ) -> dict[str, Any]:
     """A whole configuration for this machine. `created` in nanoseconds; diff ids in hex."""
-    machine = os.uname().machine
     document: dict[str, Any] = {
         "created": timestamp(created),
-        "architecture": _ARCHITECTURES.get(machine, machine),
+        "architecture": architecture(),
         "os": "linux",
         "config": config,
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{each}" for each in diff_ids]},
         "history": list(history),
     }
-    if machine == "armv7l":
+    if document["architecture"] == "arm":
         document["variant"] = "v7"
     if author:
         document["author"] = author
     if comment:
         document["comment"] = comment
     return document
+
+
+def architecture() -> str:
+    """This machine's, by the name that Go has for it."""
+    machine = os.uname().machine
+    return _ARCHITECTURES.get(machine, machine)
 
 
 def encoded(document: dict[str, Any]) -> bytes:

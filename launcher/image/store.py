@@ -25,7 +25,6 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple
 
 from launcher import database
-from launcher.errors import LaunchError
 from launcher.image import catalog, config, layermarks, layout, limits
 from launcher.image.arrival import Arrival, Arrived
 from launcher.image.catalog import ImageRow, LayerRow
@@ -37,7 +36,7 @@ from launcher.image.unpack import Unpacked, unpack
 from launcher.paths import Paths
 from launcher.sys import files
 
-__all__ = ["Adding", "Layer", "Store", "chain_ids"]
+__all__ = ["Adding", "Layer", "NewImage", "Store", "chain_ids"]
 
 _BUFFER: Final = 1 << 20
 _FEW: Final = 64
@@ -55,6 +54,16 @@ class Layer(NamedTuple):
     digest: str
     tree: bytes
     row: LayerRow
+
+
+class NewImage(NamedTuple):
+    """An image to be made: see `Adding.image`."""
+
+    document: bytes
+    layers: tuple[Layer, ...]
+    names: tuple[str, ...] = ()
+    manifest: bytes | None = None
+    parent: str = ""
 
 
 class Store:
@@ -237,16 +246,24 @@ class Adding:
         Returns the image's id, 64 hex digits.
         """
         content = document if isinstance(document, bytes) else config.encoded(document)
-        id = self._put(content)
-        if manifest is None:
-            manifest = _manifest(id, len(content), layers)
-        digest = self._put(manifest)
-        created = config.nanoseconds(json.loads(content).get("created"))
+        (id,) = self.images([NewImage(content, tuple(layers), tuple(names), manifest, parent)])
+        return id
+
+    def images(self, new: Sequence[NewImage]) -> list[str]:
+        """Make several images at once: all of them are there, or none. Their ids."""
+        rows: list[ImageRow] = []
+        now = time.time_ns()
+        for each in new:
+            id = self._put(each.document)
+            manifest = each.manifest or _manifest(id, len(each.document), each.layers)
+            created = config.nanoseconds(json.loads(each.document).get("created"))
+            rows.append(ImageRow(id, self._put(manifest), created, now, each.parent))
         self._settle()
         with self.store.change():
-            row = ImageRow(id, digest, created, time.time_ns(), parent)
-            catalog.add_image(self.store.db, row, [layer.row for layer in layers], names)
-        return id
+            for row, each in zip(rows, new, strict=True):
+                layers = [layer.row for layer in each.layers]
+                catalog.add_image(self.store.db, row, layers, each.names)
+        return [row.id for row in rows]
 
     def close(self) -> None:
         """Remove what did not become part of an image."""
@@ -395,10 +412,3 @@ def _manifest(id: str, size: int, layers: Sequence[Layer]) -> bytes:
         "layers": described,
     }
     return config.encoded(document)
-
-
-def check_layers(document: dict[str, Any], layers: Sequence[Layer]) -> None:
-    """That a configuration is one of these layers. Raises LaunchError."""
-    wanted = [f"sha256:{layer.diff_id}" for layer in layers]
-    if document.get("rootfs", {}).get("diff_ids") != wanted:
-        raise LaunchError("make image", "", "its configuration names other layers")
