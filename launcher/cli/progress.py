@@ -9,9 +9,10 @@ import time
 from types import TracebackType
 from typing import Final
 
+from launcher.cli.sizes import decimal_size
 from launcher.errors import shown
 
-__all__ = ["Progress", "size_text"]
+__all__ = ["Progress"]
 
 _EVERY: Final = 0.1  # seconds
 _BAR: Final = 24
@@ -64,30 +65,14 @@ class Progress:
     def line(self, done: int, total: int, elapsed: float) -> str:
         """What is shown after `elapsed` seconds."""
         rate = done / elapsed if elapsed > 0 else 0.0
-        text = f"{self.what}  {size_text(done)}"
+        text = f"{self.what}  {decimal_size(done)}"
         if total > 0:
             part = min(done / total, 1.0)
             filled = int(part * _BAR)
             bar = "#" * filled + "-" * (_BAR - filled)
-            text = f"{self.what}  [{bar}] {part:4.0%}  {size_text(done)}/{size_text(total)}"
-        text += f"  {size_text(int(rate))}/s"
+            text = f"{self.what}  [{bar}] {part:4.0%}  {decimal_size(done)}/{decimal_size(total)}"
+        text += f"  {decimal_size(int(rate))}/s"
         if total > done and rate > 0:
             left = int((total - done) / rate) + 1
             text += f"  {left // 60}:{left % 60:02} left"
         return text
-
-
-def size_text(size: int) -> str:
-    """Bytes as docker prints them: powers of 1000, three or four digits."""
-    if size < 1000:
-        return f"{size}B"
-    number = float(size)
-    units = ["kB", "MB", "GB", "TB", "PB"]
-    unit = ""
-    while units and (number >= 1000 or not unit):
-        number /= 1000
-        unit = units.pop(0)
-    digits = f"{number:.3g}" if number < 1000 else f"{number:.4g}"
-    if "e" in digits:
-        digits = f"{number:.0f}"
-    return digits + unit

@@ -193,10 +193,8 @@ def _places(fd: int) -> dict[str, _Place]:
     """Where each file of an archive is. `Damaged` for one that is not one."""
     places: dict[str, _Place] = {}
     reader = Reader(Whole(fd))
-    count = 0
-    for entry in reader:
-        count += 1
-        if count > _MOST_FILES:
+    for count, entry in enumerate(reader):
+        if count >= _MOST_FILES:
             raise Damaged(f"it has more than {_MOST_FILES} files")
         name = _plain(os.fsdecode(entry.name))
         if entry.kind == tar.FILE and entry.sparse is None:

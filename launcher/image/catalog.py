@@ -14,7 +14,18 @@ from typing import NamedTuple
 from launcher.errors import LaunchError
 from launcher.image import reference
 
-__all__ = ["ImageRow", "LayerRow", "add_image", "all_images", "find_image", "layers_of", "names_of"]
+__all__ = [
+    "ImageRow",
+    "LayerRow",
+    "add_image",
+    "add_name",
+    "all_images",
+    "find_image",
+    "known_layer",
+    "layers_of",
+    "names_of",
+    "said_name",
+]
 
 
 class ImageRow(NamedTuple):
@@ -92,6 +103,14 @@ def names_of(db: sqlite3.Connection, image: str) -> list[str]:
     return [name for (name,) in found]
 
 
+def said_name(db: sqlite3.Connection, image: str, text: str) -> str:
+    """The name of an image that `text` says; "" if it says an id."""
+    found = reference.of(text)
+    names = names_of(db, image)
+    candidates = () if found is None else (found.name, "localhost/" + found.name)
+    return next((name for name in candidates if name in names), "")
+
+
 def layers_of(db: sqlite3.Connection, image: str) -> list[LayerRow]:
     """The layers of an image, the lowest first."""
     found = db.execute(
@@ -128,7 +147,12 @@ def add_image(
                 (image.id, position, layer.tree, *layer[4:]),
             )
     for name in names:
-        db.execute("INSERT OR REPLACE INTO tags VALUES (?, ?)", (name, image.id))
+        add_name(db, name, image.id)
+
+
+def add_name(db: sqlite3.Connection, name: str, image: str) -> None:
+    """Give an image a name, taken from who had it."""
+    db.execute("INSERT OR REPLACE INTO tags VALUES (?, ?)", (name, image))
 
 
 def _rows(db: sqlite3.Connection, where: str, *values: str) -> list[ImageRow]:

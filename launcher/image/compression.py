@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compressed streams: which one it is, and what is in it. gzip, zstd, xz and bzip2.
+"""Compressed streams: which kind one is, what is in it, and making them. gzip, zstd, xz, bzip2.
 
 zstd is read and written by zstd(1), since Python has no module for it; the others by the standard
 library, which works outside of the interpreter lock.
@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from launcher.image.tar import Damaged
 
-__all__ = ["SUFFIXES", "decompressed", "kind_of"]
+__all__ = ["SUFFIXES", "compressed", "decompressed", "kind_of"]
 
 Read = Callable[[int], bytes]
 
@@ -50,8 +50,51 @@ def decompressed(kind: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
     All of `pieces` is consumed. `Damaged` where it is not what it seems or ends too early.
     """
     if kind == "zstd":
-        return _from_zstd(pieces)
+        return _through_zstd("-dcqq --memory=256MB", pieces, "its zstd stream is damaged")
     return _from_library(kind, pieces)
+
+
+def compressed(kind: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """A stream compressed by gzip or zstd (or not at all: ""), the same always for the same bytes.
+
+    gzip in pieces on all cores at once, each of them knowing the end of the one before it, as
+    pigz(1) does it; so the stream is one member, and nearly as short as gzip's.
+    """
+    if kind == "gzip":
+        return _gzip(pieces)
+    if kind == "zstd":
+        return _through_zstd("-cqq3", pieces, "it cannot be compressed")
+    return pieces
+
+
+def _gzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    import zlib
+    from collections import deque
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    def deflate(data: bytes, before: bytes) -> bytes:
+        if before:
+            engine = zlib.compressobj(6, zlib.DEFLATED, -15, 8, zlib.Z_DEFAULT_STRATEGY, before)
+        else:
+            engine = zlib.compressobj(6, zlib.DEFLATED, -15)
+        return engine.compress(data) + engine.flush(zlib.Z_SYNC_FLUSH)
+
+    yield b"\x1f\x8b\x08\0\0\0\0\0\0\xff"  # no time, no system (RFC 1952)
+    checksum = size = 0
+    before = b""
+    workers = len(os.sched_getaffinity(0))
+    ahead: deque[Future[bytes]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for piece in pieces:
+            checksum = zlib.crc32(piece, checksum)
+            size += len(piece)
+            ahead.append(pool.submit(deflate, piece, before))
+            before = piece[-32768:]
+            if len(ahead) > 2 * workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    yield b"\x03\0" + checksum.to_bytes(4, "little") + (size & 0xFFFFFFFF).to_bytes(4, "little")
 
 
 def _from_library(kind: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -136,19 +179,20 @@ class _Step:
         return produced, self._engine().unused_data if self.eof else b""
 
 
-def _from_zstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _through_zstd(options: str, pieces: Iterator[bytes], failure: str) -> Iterator[bytes]:
+    """What zstd(1) makes of a stream; `Damaged`, saying `failure`, if it fails."""
     import subprocess
     from threading import Thread
 
     try:
         process = subprocess.Popen(
-            ("zstd", "-dcqq", "--memory=256MB"),
+            ("zstd", *options.split()),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
     except FileNotFoundError:
-        raise Damaged("it is compressed with zstd, which is not installed (Debian: zstd)") from None
+        raise Damaged("zstd is not installed (Debian: zstd)") from None
     assert process.stdin is not None
     assert process.stdout is not None
     failed: list[BaseException] = []
@@ -176,7 +220,7 @@ def _from_zstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
         if failed:
             raise failed[0]
         if process.wait() != 0:
-            raise Damaged("its zstd stream is damaged")
+            raise Damaged(failure)
     finally:
         process.stdout.close()
         process.kill()

@@ -13,7 +13,16 @@ from typing import Any, Final
 
 from launcher.image.model import Health, ImageConfig
 
-__all__ = ["PATH", "architecture", "encoded", "nanoseconds", "new", "read", "timestamp"]
+__all__ = [
+    "PATH",
+    "architecture",
+    "encoded",
+    "encoded_list",
+    "nanoseconds",
+    "new",
+    "read",
+    "timestamp",
+]
 
 PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ARCHITECTURES: Final = {
@@ -81,6 +90,11 @@ def architecture() -> str:
 def encoded(document: dict[str, Any]) -> bytes:
     """The bytes of a document: the same for the same content."""
     return json.dumps(document, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
+
+
+def encoded_list(document: list[dict[str, Any]]) -> bytes:
+    """As `encoded`, of a list of documents."""
+    return b"[" + b",".join(map(encoded, document)) + b"]"
 
 
 def timestamp(nanoseconds: int) -> str:

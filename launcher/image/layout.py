@@ -17,10 +17,13 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from launcher.errors import LaunchError
+from launcher.image import config
+from launcher.image.catalog import LayerRow
+from launcher.image.compression import SUFFIXES
 from launcher.paths import Paths
 
 __all__ = [
@@ -33,7 +36,10 @@ __all__ = [
     "ensure",
     "hold",
     "incoming",
+    "manifest",
+    "index",
     "read_json",
+    "sync_directory",
     "tree",
     "write_durably",
     "write_index",
@@ -95,10 +101,31 @@ def hold(paths: Paths, *, alone: bool, wait: bool = True) -> Iterator[bool]:
         os.close(fd)
 
 
-def write_index(paths: Paths, db: sqlite3.Connection) -> None:
-    """Write index.json as the database has it; inside a transaction, so that none overtakes.
+def manifest(id: str, size: int, layers: Sequence[LayerRow]) -> bytes:
+    """The manifest (manifest.md) of an image that came without one, or with other blobs.
 
-    An image without a name is listed without the annotation that names it.
+    id, size -- of its configuration
+    """
+    described = [
+        {
+            "mediaType": LAYER + SUFFIXES[layer.compression],
+            "digest": f"sha256:{layer.blob}",
+            "size": layer.blob_size,
+        }
+        for layer in layers
+    ]
+    document = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": {"mediaType": CONFIG, "digest": f"sha256:{id}", "size": size},
+        "layers": described,
+    }
+    return config.encoded(document)
+
+
+def index(paths: Paths, db: sqlite3.Connection) -> dict[str, Any]:
+    """What index.json has to say. An image without a name is listed without the annotation that
+    names it. FileNotFoundError if a manifest is missing.
     """
     manifests: list[dict[str, Any]] = []
     rows = db.execute(
@@ -113,16 +140,22 @@ def write_index(paths: Paths, db: sqlite3.Connection) -> None:
         if name is not None:
             entry["annotations"] = {REF_NAME: name}
         manifests.append(entry)
-    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}
-    write_durably(paths.root + b"/index.json", json.dumps(index, indent=1).encode())
+    return {"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}
 
 
-def write_durably(path: bytes, content: bytes) -> None:
+def write_index(paths: Paths, db: sqlite3.Connection) -> None:
+    """Write index.json as the database has it; inside a transaction, so that none overtakes."""
+    content = json.dumps(index(paths, db), indent=1).encode()
+    write_durably(paths.root + b"/index.json", content)
+
+
+def write_durably(path: bytes, content: bytes, mode: int = 0o600) -> None:
     """A file that is there whole or not at all, and on the disc."""
     fresh = b"%s.%d.new" % (path, os.getpid())
     try:
         with open(fresh, "wb", opener=_private) as file:
             file.write(content)
+            os.fchmod(file.fileno(), mode)
             file.flush()
             os.fsync(file.fileno())
         os.rename(fresh, path)

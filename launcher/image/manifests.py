@@ -178,9 +178,9 @@ def _for_this_machine(entry: object, where: str) -> bool:
         return True
     if not isinstance(platform, dict):
         raise Damaged(f"{where}: platform is not an object")
-    return (
-        platform.get("os", "linux") == "linux"
-        and platform.get("architecture", config.architecture()) == config.architecture()
+    here = config.architecture()
+    return bool(
+        platform.get("os", "linux") == "linux" and platform.get("architecture", here) == here
     )
 
 

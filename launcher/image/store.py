@@ -28,7 +28,6 @@ from launcher import database
 from launcher.image import catalog, config, layermarks, layout, limits
 from launcher.image.arrival import Arrival, Arrived
 from launcher.image.catalog import ImageRow, LayerRow
-from launcher.image.compression import SUFFIXES
 from launcher.image.tar import Damaged
 from launcher.image.tarread import Reader, Whole
 from launcher.image.tarwrite import Writer
@@ -117,6 +116,14 @@ class Store:
         layer = self._layer(row)
         whole = os.path.isdir(layer.tree) and os.path.exists(layout.blob(self.paths, row.blob))
         return layer if whole else None
+
+    def sync(self) -> None:
+        """Have everything that was written on the disc (syncfs(2))."""
+        fd = os.open(self.paths.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            files.syncfs(fd)
+        finally:
+            os.close(fd)
 
     def _layer(self, row: LayerRow) -> Layer:
         return Layer(row.diff_id, row.blob, layout.tree(self.paths, row.tree), row)
@@ -255,7 +262,8 @@ class Adding:
         now = time.time_ns()
         for each in new:
             id = self._put(each.document)
-            manifest = each.manifest or _manifest(id, len(each.document), each.layers)
+            described = [layer.row for layer in each.layers]
+            manifest = each.manifest or layout.manifest(id, len(each.document), described)
             created = config.nanoseconds(json.loads(each.document).get("created"))
             rows.append(ImageRow(id, self._put(manifest), created, now, each.parent))
         self._settle()
@@ -393,22 +401,3 @@ def chain_ids(diff_ids: Sequence[str]) -> list[str]:
         else:
             found.append(diff_id)
     return found
-
-
-def _manifest(id: str, size: int, layers: Sequence[Layer]) -> bytes:
-    """The manifest of an image that came without one (manifest.md)."""
-    described = [
-        {
-            "mediaType": layout.LAYER + SUFFIXES[layer.row.compression],
-            "digest": f"sha256:{layer.row.blob}",
-            "size": layer.row.blob_size,
-        }
-        for layer in layers
-    ]
-    document = {
-        "schemaVersion": 2,
-        "mediaType": layout.MANIFEST,
-        "config": {"mediaType": layout.CONFIG, "digest": f"sha256:{id}", "size": size},
-        "layers": described,
-    }
-    return config.encoded(document)

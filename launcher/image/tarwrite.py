@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from launcher.errors import shown
@@ -41,12 +41,48 @@ class Writer:
         For a file `entry.size` bytes are written, or, with `entry.sparse`, those of its pieces.
         `Damaged` if the file has become shorter meanwhile. The descriptor stays the caller's.
         """
+        if entry.kind != tar.FILE:
+            self._head(entry, 0)
+            return
+        if entry.sparse is None:
+            self._head(entry, entry.size)
+            self._copy(entry, content, 0, entry.size)
+            self._put(bytes(padded(entry.size) - entry.size))
+            return
+        map_ = _sparse_map(entry.sparse)
+        stored = len(map_) + sum(length for _, length in entry.sparse)
+        self._head(entry, stored)
+        self._put(map_)
+        for offset, length in entry.sparse:
+            self._copy(entry, content, offset, length)
+        self._put(bytes(padded(stored) - stored))
+
+    def add_bytes(self, entry: Entry, content: bytes) -> None:
+        """Write a file whose content is in memory, whatever `entry.size` says."""
+        self.add_pieces(entry._replace(size=len(content)), (content,))
+
+    def add_pieces(self, entry: Entry, pieces: Iterable[bytes]) -> None:
+        """Write a file whose content comes in pieces, of `entry.size` bytes in all.
+
+        `Damaged` if they are more or fewer.
+        """
+        self._head(entry, entry.size)
+        begin = self.size
+        for piece in pieces:
+            self._put(piece)
+        if self.size - begin != entry.size:
+            raise Damaged(f"{shown(entry.name)} has another size than was said")
+        self._put(bytes(padded(entry.size) - entry.size))
+
+    def close(self) -> None:
+        """Write the mark of the end. The descriptor behind `write` is the caller's."""
+        self._put(_END)
+
+    def _head(self, entry: Entry, stored: int) -> None:
+        """Write the headers of an entry of which `stored` bytes will follow."""
         records = self._records(entry)
-        stored = entry.size if entry.kind == tar.FILE else 0
-        name, map_ = entry.name, b""
+        name = entry.name
         if entry.sparse is not None:
-            map_ = _sparse_map(entry.sparse)
-            stored = len(map_) + sum(length for _, length in entry.sparse)
             directory, _, base = name.rpartition(b"/")
             records[b"GNU.sparse.major"] = b"1"
             records[b"GNU.sparse.minor"] = b"0"
@@ -81,27 +117,6 @@ class Writer:
                 entry.device,
             )
         )
-        if stored:
-            if entry.sparse is not None:
-                self._put(map_)
-                for offset, length in entry.sparse:
-                    self._copy(entry, content, offset, length)
-            else:
-                self._copy(entry, content, 0, entry.size)
-            self._put(bytes(padded(stored) - stored))
-
-    def add_bytes(self, entry: Entry, content: bytes) -> None:
-        """Write a file whose content is in memory; `entry.size` is its length."""
-        self.add(entry._replace(size=0)) if not content else self._add_bytes(entry, content)
-
-    def _add_bytes(self, entry: Entry, content: bytes) -> None:
-        with open(os.memfd_create("content", os.MFD_CLOEXEC), "w+b", buffering=0) as file:
-            file.write(content)
-            self.add(entry._replace(size=len(content)), file.fileno())
-
-    def close(self) -> None:
-        """Write the mark of the end. The descriptor behind `write` is the caller's."""
-        self._put(_END)
 
     def _records(self, entry: Entry) -> dict[bytes, bytes]:
         records = {tar.XATTR + name: value for name, value in entry.xattrs}
