@@ -101,7 +101,7 @@ class _Saving:
         self.watch = watch
         self._done = 0
 
-    # -- docker's -----------------------------------------------------------------------------------
+    # -- docker's ---------------------------------------------------------------------------------
 
     def docker_archive(self, fd: int) -> None:
         """manifest.json, configurations, and layers named by their diff ids (docker's v1.2)."""
@@ -143,7 +143,7 @@ class _Saving:
         finally:
             os.close(fd)
 
-    # -- OCI ----------------------------------------------------------------------------------------
+    # -- OCI --------------------------------------------------------------------------------------
 
     def oci_archive(self, fd: int) -> None:
         """An OCI image layout (image-layout.md) as an archive."""
@@ -173,10 +173,11 @@ class _Saving:
         os.makedirs(target + b"/blobs/sha256", exist_ok=True)
 
         def put(digest: str, size: int, content: int) -> None:
-            with open(target + b"/blobs/sha256/" + digest.encode() + b".new", "wb") as file:
+            path = target + b"/blobs/sha256/" + digest.encode()
+            with open(path + b".new", "wb") as file:
                 for piece in _pieces(content):
                     file.write(piece)
-            os.rename(file.name, file.name.removesuffix(b".new"))
+            os.rename(path + b".new", path)
 
         def put_bytes(name: str, content: bytes) -> None:
             layout.write_durably(target + b"/" + name.encode(), content, 0o644)
@@ -246,7 +247,7 @@ class _Saving:
         finally:
             os.close(fd)
 
-    # -- bytes --------------------------------------------------------------------------------------
+    # -- bytes ------------------------------------------------------------------------------------
 
     def _blob(self, digest: str) -> bytes:
         try:
