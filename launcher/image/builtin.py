@@ -76,6 +76,7 @@ def make_busybox(paths: Paths) -> None:
     from launcher.image import config
     from launcher.image.store import Store
     from launcher.image.tarwrite import Writer
+    from launcher.rfc3339 import rfc3339
 
     place = _find()
     fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
@@ -90,7 +91,7 @@ def make_busybox(paths: Paths) -> None:
             layer = adding.write(fill)
             settings = {"Env": [_PATH], "Cmd": ["sh"]}
             made = "made of the machine's busybox"
-            history = [{"created": config.timestamp(found.st_mtime_ns), "created_by": made}]
+            history = [{"created": rfc3339(found.st_mtime_ns), "created_by": made}]
             document = config.new(settings, [layer.diff_id], found.st_mtime_ns, history)
             adding.image(document, [layer], ["busybox:latest"])
     finally:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 from launcher.errors import LaunchError
@@ -19,7 +20,7 @@ from launcher.image.store import Store, chain_ids
 from launcher.paths import Paths
 from launcher.state import State
 
-__all__ = ["Collected", "Removed", "collect", "dangling", "prune", "remove"]
+__all__ = ["Collected", "Removed", "collect", "prune", "remove"]
 
 
 class Removed(NamedTuple):
@@ -69,29 +70,24 @@ def remove(store: Store, text: str, *, force: bool) -> Removed:
     return Removed(tuple(names), gone)
 
 
-def prune(store: Store, *, every: bool, before: int | None = None) -> tuple[Removed, Collected]:
-    """Remove the images without a name, or `every` image, of which there is no container.
-
-    before -- only those created before, in nanoseconds
+def prune(
+    store: Store, fits: Callable[[ImageRow], bool], *, every: bool
+) -> tuple[Removed, Collected]:
+    """Remove the images without a name, or `every` image, that `fits` lets go and of which there is
+    no container; and all files that nothing needs.
     """
     untagged: list[str] = []
     gone: list[str] = []
     with store.change():
         for row in catalog.all_images(store.db):
             names = catalog.names_of(store.db, row.id)
-            if (names and not every) or (before is not None and row.created >= before):
+            if (names and not every) or not fits(row):
                 continue
             if not _users(store.paths, row.id)[1]:
                 _untag(store, names)
                 untagged += names
                 gone += _drop(store, row)
     return Removed(tuple(untagged), tuple(gone)), collect(store, wait=True)
-
-
-def dangling(store: Store) -> list[ImageRow]:
-    """The images without a name."""
-    rows = catalog.all_images(store.db)
-    return [row for row in rows if not catalog.names_of(store.db, row.id)]
 
 
 def collect(store: Store, *, wait: bool) -> Collected:

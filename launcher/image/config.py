@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from launcher.image.model import Health, ImageConfig
+from launcher.rfc3339 import rfc3339
 
 __all__ = [
     "PATH",
@@ -65,7 +66,7 @@ def new(
 ) -> dict[str, Any]:
     """A whole configuration for this machine. `created` in nanoseconds; diff ids in hex."""
     document: dict[str, Any] = {
-        "created": timestamp(created),
+        "created": rfc3339(created),
         "architecture": architecture(),
         "os": "linux",
         "config": config,
@@ -95,16 +96,6 @@ def encoded(document: dict[str, Any]) -> bytes:
 def encoded_list(document: list[dict[str, Any]]) -> bytes:
     """As `encoded`, of a list of documents."""
     return b"[" + b",".join(map(encoded, document)) + b"]"
-
-
-def timestamp(nanoseconds: int) -> str:
-    """RFC 3339 in UTC, as Go prints it."""
-    import time
-
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    decimals = f".{rest:09}".rstrip("0") if rest else ""
-    return f"{text}{decimals}Z"
 
 
 def nanoseconds(text: object) -> int:

@@ -15,6 +15,7 @@ from launcher.image.store import Adding, Layer, Store
 from launcher.image.tar import Damaged
 from launcher.image.tarwrite import Writer
 from launcher.paths import Paths
+from launcher.rfc3339 import rfc3339
 
 __all__ = ["Imported", "import_image"]
 
@@ -49,7 +50,7 @@ def import_image(
             now = time.time_ns()
             where = "standard input" if source == b"-" else os.fsdecode(os.path.basename(source))
             said = message or f"Imported from {ascii(where)[1:-1]}"
-            history = [{"created": config.timestamp(now), "comment": said}]
+            history = [{"created": rfc3339(now), "comment": said}]
             document = config.new(settings, [layer.diff_id], now, history, comment=said)
             id = adding.image(document, [layer], names)
             return Imported(id, tuple(adding.notes))

@@ -11,8 +11,9 @@ from typing import Final
 from launcher.cli.context import Context
 from launcher.cli.listing import Listing, show
 from launcher.cli.sizes import decimal_size
-from launcher.cli.template.values import Row
-from launcher.cli.times import ago, rfc3339
+from launcher.cli.times import ago
+from launcher.documents import Row
+from launcher.rfc3339 import rfc3339
 from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command, Flag, UsageError
 
 COMMAND = Command(

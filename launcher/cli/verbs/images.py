@@ -14,8 +14,8 @@ from launcher import database
 from launcher.cli.context import Context
 from launcher.cli.listing import Listing, show
 from launcher.cli.sizes import decimal_size
-from launcher.cli.template.values import Row
 from launcher.cli.times import ago, wall_clock
+from launcher.documents import Row
 from launcher.image import catalog
 from launcher.image.catalog import ImageRow
 from launcher.paths import Paths

@@ -60,6 +60,13 @@ def run(arguments: Arguments, context: Context) -> int:
     size += _say("Deleted Containers:", ended)
     left = pruning.prune_orphans(paths, failures.append)
     size += _say("Deleted remains of containers:", left)
+    images, freed = _images(context, every=arguments.has("--all"), filters=filters, until=until)
+    if images:
+        print("Deleted Images:")
+        for line in images:
+            print(line)
+        print()
+    size += freed
     if arguments.has("--volumes"):
         if "until" in filters:
             raise UsageError("use filter", "until", "volumes know no time of last use")
@@ -69,6 +76,29 @@ def run(arguments: Arguments, context: Context) -> int:
     for error in failures:
         sys.stderr.write(f"lamina: {error}\n")
     return 1 if failures else 0
+
+
+def _images(
+    context: Context, *, every: bool, filters: Filters, until: int
+) -> tuple[list[str], int]:
+    """What went of images and of files that no image needs, and the bytes that this freed."""
+    from launcher.image import layout
+    from launcher.image.catalog import ImageRow
+    from launcher.image.collect import prune
+    from launcher.image.store import Store
+
+    def fits(row: ImageRow) -> bool:
+        labels: dict[str, str] = {}
+        if "label" in filters or "label!" in filters:
+            document = layout.read_json(context.paths, row.id, "configuration of image")
+            labels = (document.get("config") or {}).get("Labels") or {}
+        return row.created < until and _labels_fit(filters, labels)
+
+    with Store(context.paths) as store:
+        removed, collected = prune(store, fits, every=every)
+    lines = [f"untagged: {name}" for name in removed.untagged]
+    lines += [f"deleted: sha256:{digest}" for digest in removed.deleted]
+    return lines, collected.size
 
 
 def _say(title: str, pruned: Pruned) -> int:
