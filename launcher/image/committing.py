@@ -23,6 +23,7 @@ from launcher.image.tar import Damaged
 from launcher.image.tarwrite import Writer
 from launcher.paths import Paths
 from launcher.record import Record
+from launcher.rfc3339 import rfc3339
 from launcher.state import Entry
 from launcher.stillness import still
 from unionfs import Flattened, UnionError
@@ -153,7 +154,7 @@ def _document(
 ) -> dict[str, Any]:
     now = time.time_ns()
     step: dict[str, Any] = {
-        "created": config.timestamp(now),
+        "created": rfc3339(now),
         "created_by": " ".join(_text(each) for each in record.args),
     }
     if wishes.author:

@@ -22,7 +22,6 @@ __all__ = [
     "nanoseconds",
     "new",
     "read",
-    "timestamp",
 ]
 
 PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
