@@ -10,6 +10,7 @@ the rootfs's descriptor with RESOLVE_IN_ROOT, and what was resolved is then used
 from __future__ import annotations
 
 import _socket
+import contextlib
 import errno
 import fcntl
 import os
@@ -25,7 +26,7 @@ from launcher import status, steps
 from launcher.isolation import rlimits
 from launcher.sys import mount, process
 
-__all__ = ["hide", "run"]
+__all__ = ["hide", "open_trees", "run"]
 
 # docker's exit statuses: the container could not be made; its command cannot be executed; its
 # command was not found.
@@ -54,12 +55,19 @@ class _State:
     status: the descriptor that tells the supervisor; root: the rootfs; empty: a mount of the empty
     directory that covers masked ones; terminal: the socket over which a terminal is handed out, or
     -1; owns_terminal: the standard descriptors are the container's own terminal; index: the step
-    under way; plan: all of them.
+    under way; plan: all of them; trees: what was opened for a step beforehand, by its index.
     """
 
-    __slots__ = ("empty", "index", "owns_terminal", "plan", "root", "status", "terminal")
+    __slots__ = ("empty", "index", "owns_terminal", "plan", "root", "status", "terminal", "trees")
 
-    def __init__(self, plan: tuple[steps.Step, ...], status_fd: int, terminal: int) -> None:
+    def __init__(
+        self,
+        plan: tuple[steps.Step, ...],
+        status_fd: int,
+        terminal: int,
+        trees: dict[int, int] | None = None,
+    ) -> None:
+        self.trees = trees or {}
         self.plan = plan
         self.index = 0
         self.status = status_fd
@@ -69,10 +77,15 @@ class _State:
         self.owns_terminal = False
 
 
-def run(plan: tuple[steps.Step, ...], status_fd: int, terminal: int = -1) -> NoReturn:
-    """Take all steps; the last one is execve."""
+def run(
+    plan: tuple[steps.Step, ...],
+    status_fd: int,
+    terminal: int = -1,
+    trees: dict[int, int] | None = None,
+) -> NoReturn:
+    """Take all steps; the last one is execve. `trees` as `open_trees` gives them."""
     code = _NOT_MADE
-    state = _State(plan, status_fd, terminal)
+    state = _State(plan, status_fd, terminal, trees)
     try:
         os.umask(0)
         code = _interpret(state)
@@ -204,7 +217,32 @@ def _set_propagation(_: _State, step: steps.SetPropagation) -> None:
     mount.mount_setattr(mount.AT_FDCWD, step.path, recursive=True, propagation=step.propagation)
 
 
+def open_trees(plan: tuple[steps.Step, ...]) -> dict[int, int]:
+    """Copies of the host's mounts that a plan names, by the index of the step, as descriptors.
+
+    For a container with a user namespace of its own: root there may not search the host's
+    directories that lead to them.
+    """
+    trees = {}
+    for index, step in enumerate(plan):
+        if isinstance(step, steps.EnterRoot | steps.Bind):
+            recursive = isinstance(step, steps.EnterRoot) or step.recursive
+            # Where it fails the step itself will, and say why; or, for an ordinary user, who may
+            # do this in a namespace only, it will not.
+            with contextlib.suppress(OSError):
+                trees[index] = mount.open_tree(mount.AT_FDCWD, step.source, recursive=recursive)
+    return trees
+
+
 def _enter_root(state: _State, step: steps.EnterRoot) -> None:
+    if state.index in state.trees:
+        state.root = state.trees[state.index]
+        # Anywhere will do: it becomes the root, and what it covers is let go of.
+        above = os.open(b"/", _DESCEND | os.O_CLOEXEC)
+        mount.move_mount(state.root, above)
+        os.close(above)
+        mount.mount_setattr(state.root, b"", recursive=True, propagation=mount.MS_PRIVATE)
+        return
     target = os.open(step.source, _DESCEND | os.O_CLOEXEC)
     state.root = mount.open_tree(target, b"", recursive=True)
     mount.move_mount(state.root, target)
@@ -223,7 +261,9 @@ def _filesystem(state: _State, step: steps.Filesystem) -> None:
 
 
 def _bind(state: _State, step: steps.Bind) -> None:
-    tree = mount.open_tree(mount.AT_FDCWD, step.source, recursive=step.recursive)
+    tree = state.trees.get(state.index, -1)
+    if tree < 0:
+        tree = mount.open_tree(mount.AT_FDCWD, step.source, recursive=step.recursive)
     if step.wanted or step.cleared or step.propagation:
         mount.mount_setattr(
             tree,

@@ -147,8 +147,13 @@ def _mounts(paths: Paths, record: Record, new_users: bool) -> tuple[Mount, ...]:
     for each in standing:
         if each.destination in asked or (each.destination == b"/dev/shm" and record.ipc == "none"):
             continue
-        if record.ipc == "host" and each.destination in (b"/dev/shm", b"/dev/mqueue"):
-            each = Mount(each.destination, "bind", each.destination, ("rbind",))
+        if record.ipc == "host" and each.destination == b"/dev/shm":
+            each = Mount(b"/dev/shm", "bind", b"/dev/shm", ("rbind",))
+        elif record.ipc == "host" and each.destination == b"/dev/mqueue" and new_users:
+            # The queues of another's namespace may not be mounted anew, and the host may have none.
+            if not os.path.ismount("/dev/mqueue"):
+                continue
+            each = Mount(b"/dev/mqueue", "bind", b"/dev/mqueue", ("rbind",))
         elif record.pid == "host" and each.destination == b"/proc" and new_users:
             # A new proc may be mounted by the owner of the process namespace only.
             each = Mount(b"/proc", "bind", b"/proc", ("rbind", *each.options))

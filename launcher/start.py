@@ -323,6 +323,7 @@ def _clone(
             prctl.set_dumpable(1)
         for join in launch.joins:
             process.setns(join.fd, join.kinds)
+        trees = child.open_trees(launch.plan) if launch.id_maps is not None else {}
         stage = _STAGE_CLONE
         flags = process.CLONE_PARENT | launch.namespaces
         pid = process.clone3(flags, cgroup=cgroup)
@@ -340,7 +341,7 @@ def _clone(
             os.close(go)
             if cgroup is not None:
                 os.close(cgroup)
-            child.run(launch.plan, status_fd, launch.terminal)
+            child.run(launch.plan, status_fd, launch.terminal, trees)
         status.write(status_fd, status.Record(status.PID, number=pid))
     except OSError as error:
         path = os.fsencode(error.filename) if error.filename else b""

@@ -14,7 +14,7 @@ from launcher import idmap, start
 from launcher.cgroup import hierarchies
 from launcher.cgroup.directory import Directory
 from launcher.cgroup.group import Group
-from launcher.spec import IdMapping, Namespace, Resources, User
+from launcher.spec import IdMapping, Mount, Namespace, Resources, User
 from launcher.sys import mount, process
 from tests.launcher import box
 from tests.launcher.box import run, spec
@@ -44,6 +44,26 @@ def test_root_inside_is_nobody_outside(fresh_root: Path) -> None:
     assert ended.lines[2:] == ["0", "allow", "/dev/pts/ptmx", "chowned", "box"]
     found = (fresh_root / "tmp/mine").stat()
     assert (found.st_uid, found.st_gid) == (200_001, 200_001)
+
+
+def test_what_only_the_host_may_reach_can_be_mounted(fresh_root: Path, tmp_path: Path) -> None:
+    """Root inside may search neither the way to its root filesystem nor that to a bound file."""
+    maps = (IdMapping(0, 200_000, 65_536),)
+    for path in (fresh_root, *fresh_root.rglob("*")):
+        os.lchown(path, 200_000, 200_000)
+    secret = tmp_path / "closed"
+    secret.mkdir()
+    (secret / "file").write_text("bound\n")
+    for each in (tmp_path, secret):
+        each.chmod(0o700)
+        os.chown(each, 4242, 4242)
+    described = spec(fresh_root, box.process("cat /mnt/file"), uid_mappings=maps, gid_mappings=maps)
+    bound = Mount(b"/mnt/file", "bind", os.fsencode(secret / "file"))
+    described = described._replace(
+        namespaces=(*described.namespaces, Namespace("user")),
+        mounts=(*described.mounts, bound),
+    )
+    assert run(described).lines == ["bound"]
 
 
 @pytest.fixture
