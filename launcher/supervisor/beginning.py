@@ -10,6 +10,7 @@ import prctl
 
 from launcher.supervisor import frames, rootless
 from launcher.supervisor.life import Life
+from launcher.sys import process
 
 __all__ = ["live"]
 
@@ -19,6 +20,7 @@ _TITLE = "lamina-superv."
 def live(owner: _socket.socket, *, users: bool) -> None:
     """Supervise the container that `owner` names; returns at its end."""
     _enter(owner, users=users)
+    process.keep_memory_low()
     # Ends that were meant for the command; its own session hears of no terminal.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)

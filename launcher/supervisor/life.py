@@ -30,6 +30,7 @@ from launcher.supervisor.loop import READ, Loop, Timer
 from launcher.supervisor.peers import Peer
 from launcher.supervisor.serving import Serving
 from launcher.supervisor.streams import Input, Output, resize
+from launcher.sys import process
 
 __all__ = ["Life"]
 
@@ -339,6 +340,7 @@ class Life:
         self.stopping = False
         self.set_state("running")
         self._write_pid_file()
+        process.give_back_memory()
         self.note("start")
         if self.record.health is not None:
             from launcher.supervisor import health

@@ -39,6 +39,7 @@ PR_CAP_AMBIENT_IS_SET: Final = 1
 PR_CAP_AMBIENT_RAISE: Final = 2
 PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 
+_M_ARENA_MAX: Final = -8
 _SECCOMP_SET_MODE_FILTER: Final = 1
 _BPF_INSTRUCTION: Final = 8
 _KEYCTL_JOIN_SESSION_KEYRING: Final = 1
@@ -162,6 +163,16 @@ def setdomainname(name: bytes) -> None:
     """Name the NIS domain of this UTS namespace."""
     if C.setdomainname(name, ctypes.c_size_t(len(name))) != 0:
         raise failure(name)
+
+
+def keep_memory_low() -> None:
+    """Have malloc use one heap for all threads from now on (mallopt(3), M_ARENA_MAX)."""
+    C.mallopt(_M_ARENA_MAX, 1)
+
+
+def give_back_memory() -> None:
+    """Give what is free in malloc's heap back to the system (malloc_trim(3))."""
+    C.malloc_trim(ctypes.c_size_t(0))
 
 
 def overwrite_arguments(title: bytes) -> None:

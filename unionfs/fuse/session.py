@@ -15,7 +15,6 @@ from importlib.util import find_spec
 
 from unionfs.config import MountConfig, SessionConfig
 from unionfs.errors import UnionError
-from unionfs.fuse import registry
 from unionfs.fuse.mountinfo import mounts, topmost
 from unionfs.typed import TYPE_CHECKING, Final
 
@@ -80,8 +79,10 @@ def serve(
     try:
         serve_mount(union, session, announce)
     finally:
-        for path in recorded:
-            registry.forget(path)
+        if recorded:
+            from unionfs.fuse import registry
+
+            registry.forget(recorded[0])
 
 
 def choose_transport(session: SessionConfig) -> str:
@@ -151,6 +152,8 @@ def _record(
     config: MountConfig, session: SessionConfig, transport: str, log: bytes | None
 ) -> bytes | None:
     """Enter the mount in the registry. Called on the serving thread: mountinfo asks no daemon."""
+    from unionfs.fuse import registry  # and with it options, which a container's mount spares
+
     mounted = topmost(session.mountpoint, mounts())
     if mounted is None:
         return None
