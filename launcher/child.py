@@ -18,13 +18,13 @@ import signal
 import stat
 import struct
 from collections.abc import Callable
-from typing import Any, Final, NoReturn
 
 import prctl
 
 from launcher import status, steps
 from launcher.isolation import rlimits
 from launcher.sys import mount, process
+from launcher.typed import Any, Final, NoReturn
 
 __all__ = ["hide", "open_trees", "run"]
 

@@ -20,11 +20,11 @@ import struct
 import termios
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, Final, NamedTuple
 
 from launcher.control import Connection
 from launcher.errors import LaunchError
 from launcher.supervisor import frames
+from launcher.typed import Any, Final, NamedTuple
 
 __all__ = [
     "DETACH_KEYS",

@@ -14,11 +14,11 @@ import contextlib
 import json
 import os
 from types import TracebackType
-from typing import Any, Final
 
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.supervisor import frames
+from launcher.typed import Any, Final
 
 __all__ = ["Connection", "connect"]
 

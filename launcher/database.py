@@ -9,10 +9,10 @@ that it points at, and taken out before they are: a crash leaves garbage, never 
 from __future__ import annotations
 
 import sqlite3
-from typing import Final
 
 from launcher.errors import LaunchError
 from launcher.paths import Paths
+from launcher.typed import Final
 
 __all__ = ["connect"]
 

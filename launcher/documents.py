@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+
+from launcher.typed import Any, Final
 
 __all__ = [
     "ABSENT_LIST",

@@ -15,7 +15,6 @@ import os
 import select
 import signal
 import struct
-from typing import Any, NamedTuple
 
 from launcher import console, control
 from launcher.control import Connection, failure
@@ -24,6 +23,7 @@ from launcher.paths import Paths
 from launcher.state import Entry
 from launcher.supervisor import frames
 from launcher.supervisor.streams import resize
+from launcher.typed import Any, NamedTuple
 
 __all__ = ["Command", "Ended", "enter"]
 

@@ -17,9 +17,9 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from launcher.paths import Paths
+from launcher.typed import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from launcher.sys.inotify import Inotify

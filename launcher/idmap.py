@@ -8,10 +8,10 @@ ranges that /etc/subuid and /etc/subgid grant, newuidmap(1) and newgidmap(1) wri
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from launcher.errors import LaunchError
 from launcher.spec import IdMapping
+from launcher.typed import NamedTuple
 
 __all__ = ["IdMaps", "of_caller", "outside", "write"]
 

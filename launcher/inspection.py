@@ -9,7 +9,6 @@ machine where they mean nothing either.
 from __future__ import annotations
 
 import os
-from typing import Any, Final
 
 from launcher import volumes
 from launcher.documents import ABSENT_LIST, ABSENT_MAP, ABSENT_STRUCT, Absent, GoMap
@@ -19,6 +18,7 @@ from launcher.record import Record, RequestedMount
 from launcher.rfc3339 import rfc3339
 from launcher.spec import Resources
 from launcher.state import Entry
+from launcher.typed import Any, Final
 
 __all__ = ["DRIVER", "inspected", "mounts_of"]
 

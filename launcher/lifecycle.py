@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
 
 from launcher import control, record, runtime
 from launcher.control import Connection
@@ -19,6 +18,7 @@ from launcher.record import Record
 from launcher.starting import Starting, begin
 from launcher.state import Entry, State
 from launcher.supervisor import ending, frames, undertaker
+from launcher.typed import Any, Final, NamedTuple
 
 __all__ = [
     "STREAMS",
@@ -66,7 +66,6 @@ def prepare(paths: Paths, described: Record, starting: Starting, attachment: Att
     `Go.let` starts it; both raise LaunchError, with the container as it was before.
     """
     id = described.id
-    when = time.time_ns()
     try:
         starting.prepare(
             {
@@ -80,19 +79,19 @@ def prepare(paths: Paths, described: Record, starting: Starting, attachment: Att
         starting.abandon()
         raise
 
+    # While the supervisor is at it.
+    when = time.time_ns()
+    with State(paths) as state:
+        before = state.row(id)
+        state.started(id, when)
+
     def let() -> list[str]:
         try:
             starting.ready()
+            _, warnings = starting.go(when)
+        except LaunchError as error:
             with State(paths) as state:
-                before = state.find(id).row
-                state.started(id, when)
-            try:
-                _, warnings = starting.go(when)
-            except LaunchError as error:
-                with State(paths) as state:
-                    state.failed(before, error.status, str(error))
-                raise
-        except LaunchError:
+                state.failed(before, error.status, str(error))
             starting.abandon()
             raise
         return warnings

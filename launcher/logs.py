@@ -12,10 +12,10 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
 
 from launcher import runtime
 from launcher.paths import Paths
+from launcher.typed import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from launcher.sys.inotify import Inotify

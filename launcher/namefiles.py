@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Final
 
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.record import Record
+from launcher.typed import Final
 
 __all__ = ["write"]
 

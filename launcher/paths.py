@@ -14,9 +14,9 @@ Nothing is made here but by `ensure`. Paths are bytes without a slash at the end
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from launcher.errors import LaunchError
+from launcher.typed import NamedTuple
 
 __all__ = ["Paths", "chosen"]
 

@@ -17,13 +17,12 @@ The order is part of the meaning:
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
-
 from launcher import steps
 from launcher.errors import SpecError
 from launcher.isolation import capabilities, rlimits, rootfs
 from launcher.spec import ContainerSpec, Device, Mount, Process
 from launcher.sys import mount as kernel
+from launcher.typed import Final, NamedTuple
 
 __all__ = ["Hierarchy", "Host", "enter", "make"]
 

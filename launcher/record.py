@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Final, NamedTuple
 
 from launcher.errors import LaunchError
 from launcher.image.model import Health
 from launcher.paths import Paths
 from launcher.spec import BlockThrottle, BlockWeight, DeviceRule, Resources
+from launcher.typed import Any, Final, NamedTuple
 
 __all__ = [
     "LogOptions",

@@ -7,7 +7,8 @@ Not by `datetime`, which knows no nanoseconds.
 from __future__ import annotations
 
 import time
-from typing import Final
+
+from launcher.typed import Final
 
 __all__ = ["NEVER", "rfc3339", "rfc3339_fixed", "zone"]
 

@@ -13,10 +13,10 @@ import contextlib
 import fcntl
 import json
 import os
-from typing import Final, NamedTuple
 
 from launcher.errors import LaunchError
 from launcher.paths import Paths
+from launcher.typed import Final, NamedTuple
 
 __all__ = ["Running", "alive", "claim", "clear", "look", "report"]
 

@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
-from typing import Final
 
 from launcher.errors import SpecError
+from launcher.typed import Final
 
 __all__ = ["name_of", "number"]
 

@@ -10,7 +10,7 @@ time to define, and `dataclasses` pulls in `inspect`.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from launcher.typed import Final, NamedTuple
 
 __all__ = [
     "BlockThrottle",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Final
 
 from launcher import plan, start
 from launcher.cgroup import hierarchies
@@ -31,6 +30,7 @@ from launcher.spec import (
     Root,
     User,
 )
+from launcher.typed import Final
 
 __all__ = ["enter", "filter_of", "launch", "process_of", "resources", "specification"]
 

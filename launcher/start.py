@@ -22,7 +22,6 @@ import os
 import signal
 import warnings
 from types import TracebackType
-from typing import Final, NamedTuple, NoReturn, Protocol
 
 import prctl
 
@@ -31,6 +30,7 @@ from launcher.errors import LaunchError
 from launcher.isolation import namespaces, rlimits
 from launcher.spec import ContainerSpec, Process
 from launcher.sys import process
+from launcher.typed import Final, NamedTuple, NoReturn, Protocol
 
 __all__ = [
     "Attach",

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import _socket
 import os
-from typing import Any, NoReturn
 
-from launcher.control import Connection
+from launcher.typed import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from launcher.control import Connection
 
 __all__ = ["Starting", "begin"]
 
@@ -66,7 +68,10 @@ def begin() -> Starting:
     if pid == 0:
         ours.close()
         _live(theirs, rootless)
+    # From here on two processors load what each half needs.
     theirs.close()
+    from launcher.control import Connection
+
     return Starting(Connection(ours), pid, rootless=rootless)
 
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Final, NamedTuple
 
 from launcher import database, runtime
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.record import Record
+from launcher.typed import Final, NamedTuple
 
 __all__ = ["Entry", "Row", "State", "status_of"]
 
@@ -129,6 +129,13 @@ class State:
                 raise LaunchError("find container", reference, f"{count} ids begin so")
             row = matching[0]
         return self._entry(row)
+
+    def row(self, id: str) -> Row:
+        """The row of a container by its whole id. Raises LaunchError."""
+        row = self._one("id = ?", id)
+        if row is None:
+            raise LaunchError("find container", id[:12], "there is none of that id")
+        return row
 
     def all(self) -> tuple[Entry, ...]:
         """All containers, the newest first."""

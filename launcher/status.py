@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Final, NamedTuple
+
+from launcher.typed import Final, NamedTuple
 
 __all__ = ["FAILED", "PID", "READY", "WARNING", "Record", "read", "write"]
 

@@ -8,7 +8,7 @@ the container's, resolved in its rootfs, unless a step says that they are the ho
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from launcher.typed import NamedTuple
 
 __all__ = [
     "BecomeInit",

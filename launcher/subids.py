@@ -11,12 +11,12 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterable
-from typing import Final
 
 from launcher import record
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.record import Record
+from launcher.typed import Final
 
 __all__ = ["assign", "free"]
 

@@ -13,13 +13,13 @@ import contextlib
 import json
 import os
 import time
-from typing import NamedTuple
 
 from launcher import record
 from launcher.errors import LaunchError
 from launcher.names import is_name
 from launcher.paths import Paths
 from launcher.record import Record, RequestedMount
+from launcher.typed import NamedTuple
 
 __all__ = ["Volume", "create", "data", "erase", "every", "find", "prepare", "remove", "users"]
 

@@ -7,10 +7,9 @@ the program tests them from the last to the first. What no rule matches is refus
 
 from __future__ import annotations
 
-from typing import Final
-
 from launcher.spec import DeviceRule
 from launcher.sys import bpf
+from launcher.typed import Final
 
 __all__ = ["attach", "program"]
 

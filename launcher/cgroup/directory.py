@@ -11,9 +11,9 @@ import errno
 import os
 import signal
 import time
-from typing import Final
 
 from launcher.errors import LaunchError
+from launcher.typed import Final
 
 __all__ = ["Directory"]
 

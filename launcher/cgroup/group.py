@@ -13,7 +13,6 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
-from typing import Final, Protocol
 
 from launcher.cgroup import hierarchies
 from launcher.cgroup.accounts import Accounts
@@ -23,6 +22,7 @@ from launcher.cgroup.v1 import V1
 from launcher.cgroup.v2 import V2
 from launcher.errors import LaunchError
 from launcher.spec import Resources
+from launcher.typed import Final, Protocol
 
 __all__ = ["Group", "Part"]
 

@@ -8,9 +8,8 @@ hierarchy exists.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
-
 from launcher.plan import Hierarchy
+from launcher.typed import Final, NamedTuple
 
 __all__ = ["CONTROLLERS", "Mounted", "find", "shown_inside"]
 

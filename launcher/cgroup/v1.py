@@ -10,12 +10,12 @@ import contextlib
 import os
 import signal
 import time
-from typing import Final
 
 from launcher.cgroup.accounts import Accounts
 from launcher.cgroup.directory import Directory
 from launcher.errors import LaunchError
 from launcher.spec import BlockThrottle, DeviceRule, Resources
+from launcher.typed import Final
 
 __all__ = ["V1"]
 

@@ -7,13 +7,13 @@ import contextlib
 import os
 import select
 import signal
-from typing import Final
 
 from launcher.cgroup import device_filter
 from launcher.cgroup.accounts import Accounts
 from launcher.cgroup.directory import Directory
 from launcher.errors import LaunchError
 from launcher.spec import Resources
+from launcher.typed import Final
 
 __all__ = ["V2"]
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Final
 
 import unionfs
+from launcher.typed import TYPE_CHECKING, Final, NoReturn
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -31,8 +31,16 @@ _INTERRUPTED: Final = 130
 _BROKEN_PIPE: Final = 141
 
 
-def main() -> int:
-    """Run the words of this process; returns the exit status."""
+def main() -> NoReturn:
+    """Run the words of this process, and end it without taking apart what ends with it anyway."""
+    kept: list[object] = []
+    status = _main(kept)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _main(kept: list[object]) -> int:
     words = sys.argv[1:]
     root: bytes | None = None
     debug = False
@@ -56,7 +64,7 @@ def main() -> int:
         try:
             module = _load(verb)
             assert module is not None
-            return _run(module, verb, words[1:], root, debug, starting)
+            return _run(module, verb, words[1:], root, debug, kept, starting)
         finally:
             starting.connection.close()
     module = _load(verb)
@@ -65,7 +73,7 @@ def main() -> int:
         if verb in ("-h", "--help", "help"):
             _print_help()
         return status
-    return _run(module, verb, words[1:], root, debug)
+    return _run(module, verb, words[1:], root, debug, kept)
 
 
 def _run(
@@ -74,6 +82,7 @@ def _run(
     words: list[str],
     root: bytes | None,
     debug: bool,
+    kept: list[object],
     starting: Starting | None = None,
 ) -> int:
     """Run one verb, and turn whatever is raised into one line and an exit status."""
@@ -87,7 +96,7 @@ def _run(
         if arguments is None:
             return 0
         debug = debug or arguments.has("--debug")
-        status = module.run(arguments, Context(chosen(root), debug, starting))
+        status = module.run(arguments, Context(chosen(root), debug, starting, kept))
         sys.stdout.flush()
     except LaunchError as error:
         status = error.status if verb in _DOCKERS else 1

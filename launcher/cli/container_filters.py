@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final
 
 from launcher.cli.container_rows import Look
 from launcher.cli.filters import Filters, any_fits, labelled
 from launcher.errors import LaunchError, shown
 from launcher.paths import Paths
 from launcher.state import State
+from launcher.typed import Final
 from unionfs import UsageError
 
 __all__ = ["KEYS", "selector"]

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
 
 from launcher.cli.listing import Listing
 from launcher.cli.quoting import ellipsis, quoted
@@ -14,6 +13,7 @@ from launcher.documents import Row
 from launcher.paths import Paths
 from launcher.record import glance
 from launcher.state import Entry
+from launcher.typed import Any, Final
 
 __all__ = ["LISTING", "Look", "container_row", "ports_text", "sizes_text", "status_text"]
 

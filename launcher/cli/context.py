@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from launcher.paths import Paths
+from launcher.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from launcher.starting import Starting
@@ -15,9 +14,11 @@ __all__ = ["Context"]
 
 class Context(NamedTuple):
     """The places to work in; whether to tell more (`--debug`); and, for a verb that starts a
-    container, a supervisor that is on its way. The verb takes it over or leaves it alone.
+    container, a supervisor that is on its way. The verb takes it over or leaves it alone. What is
+    in `kept` stays as it is until the process ends.
     """
 
     paths: Paths
     debug: bool
-    starting: Starting | None = None
+    starting: Starting | None
+    kept: list[object]

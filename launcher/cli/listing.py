@@ -14,10 +14,10 @@ usual table is made without the template engine, which takes longer to load than
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from launcher.cli.tables import aligned
 from launcher.documents import Row, json_text
+from launcher.typed import NamedTuple
 
 __all__ = ["Listing", "show"]
 

@@ -7,10 +7,10 @@ import os
 import sys
 import time
 from types import TracebackType
-from typing import Final
 
 from launcher.cli.sizes import decimal_size
 from launcher.errors import shown
+from launcher.typed import Final
 
 __all__ = ["Progress"]
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from launcher.typed import Final
 
 __all__ = ["binary_size", "decimal_size"]
 

@@ -8,7 +8,8 @@ run of lines that have one there; the last cell of a line belongs to no column.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+
+from launcher.typed import Final
 
 __all__ = ["aligned"]
 

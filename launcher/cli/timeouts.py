@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import os
-from typing import Final
 
 from launcher import signals
+from launcher.typed import Final
 from unionfs import Arguments, Flag, UsageError
 
 __all__ = ["SIGNAL_FLAG", "TIME_FLAG", "signal_of", "timeout_of"]

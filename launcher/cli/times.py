@@ -7,9 +7,9 @@ What people type is read by `timespec`; times as data are written by `launcher.r
 from __future__ import annotations
 
 import time
-from typing import Final
 
 from launcher.rfc3339 import zone
+from launcher.typed import Final
 
 __all__ = ["ago", "span", "wall_clock"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Final
 
 from launcher.errors import LaunchError
+from launcher.typed import Final
 
 __all__ = ["moment", "span"]
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from threading import Condition, Thread
-from typing import Final, NamedTuple
 
 from launcher.image import compression
 from launcher.image.limits import Limits
 from launcher.image.tar import Damaged
 from launcher.sys import files
+from launcher.typed import Final, NamedTuple
 
 __all__ = ["Arrival", "Arrived"]
 

@@ -8,11 +8,11 @@ image like any other. `host` is the machine's own root as the only layer; it is 
 from __future__ import annotations
 
 import os
-from typing import Final
 
 from launcher.errors import LaunchError
 from launcher.image.model import Image, ImageConfig
 from launcher.paths import Paths
+from launcher.typed import Final
 
 __all__ = ["HOST_ID", "host", "make_busybox"]
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from launcher.errors import LaunchError
 from launcher.image import reference
+from launcher.typed import NamedTuple
 
 __all__ = [
     "ImageRow",

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Final
 
 from launcher.errors import LaunchError
+from launcher.typed import Any, Final
 
 __all__ = ["apply"]
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol
 
 from launcher.image.tar import Damaged
+from launcher.typed import Final, Protocol
 
 __all__ = ["SUFFIXES", "compressed", "decompressed", "kind_of"]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from typing import Any, Final
 
 from launcher.image.model import Health, ImageConfig
 from launcher.rfc3339 import rfc3339

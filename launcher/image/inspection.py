@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from launcher import database
 from launcher.documents import ABSENT_LIST, ABSENT_MAP, GoMap
 from launcher.image import builtin, catalog, config, layout
 from launcher.paths import Paths
 from launcher.rfc3339 import NEVER, rfc3339
+from launcher.typed import Any
 
 __all__ = ["inspected"]
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import Final
+
+from launcher.typed import Final
 
 __all__ = ["OPAQUE_NAME", "RESERVED", "WHITEOUT", "Marks", "is_whiteout", "of_caller", "owned"]
 

@@ -18,13 +18,14 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from launcher.typed import Any, Final
 
 from launcher.errors import LaunchError
 from launcher.image import config
 from launcher.image.catalog import LayerRow
 from launcher.image.compression import SUFFIXES
 from launcher.paths import Paths
+from launcher.typed import Any, Final
 
 __all__ = [
     "CONFIG",

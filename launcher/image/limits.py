@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Final, NamedTuple
 
 from launcher.errors import LaunchError
+from launcher.typed import Final, NamedTuple
 
 __all__ = ["Limits", "chosen", "read_size"]
 

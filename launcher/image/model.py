@@ -8,7 +8,7 @@ store's.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from launcher.typed import NamedTuple
 
 __all__ = ["Health", "Image", "ImageConfig"]
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import Final, NamedTuple
 
 from launcher.errors import shown
 from launcher.image import tar
@@ -19,6 +18,7 @@ from launcher.image.layermarks import OPAQUE_NAME, WHITEOUT, Marks, is_whiteout,
 from launcher.image.tar import Damaged, Entry
 from launcher.image.tarwrite import Writer, data_extents
 from launcher.sys import files
+from launcher.typed import Final, NamedTuple
 
 __all__ = ["KINDS", "Packed", "describe", "pack"]
 

@@ -8,9 +8,9 @@ OCI distribution specification ("Pulling manifests").
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
 
 from launcher.errors import LaunchError
+from launcher.typed import Final, NamedTuple
 
 __all__ = ["Reference", "of", "short", "tagged"]
 

@@ -22,7 +22,6 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Final, NamedTuple
 
 from launcher import database
 from launcher.image import catalog, config, layermarks, layout, limits
@@ -34,6 +33,7 @@ from launcher.image.tarwrite import Writer
 from launcher.image.unpack import Unpacked, unpack
 from launcher.paths import Paths
 from launcher.sys import files
+from launcher.typed import Any, Final, NamedTuple
 
 __all__ = ["Adding", "Layer", "NewImage", "Store", "chain_ids"]
 

@@ -8,7 +8,7 @@ writing in `tarwrite`; what an entry means in a layer is known to `unpack` and `
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from launcher.typed import Final, NamedTuple
 
 __all__ = [
     "BLOCK",

@@ -11,11 +11,11 @@ import os
 import re
 import struct
 from collections.abc import Iterator
-from typing import Final, Protocol
 
 from launcher.errors import shown
 from launcher.image import tar
 from launcher.image.tar import BLOCK, Damaged, Entry, padded
+from launcher.typed import Final, Protocol
 
 __all__ = ["Reader", "Source", "Whole"]
 

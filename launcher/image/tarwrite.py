@@ -11,11 +11,12 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable
-from typing import Final
+from launcher.typed import Final
 
 from launcher.errors import shown
 from launcher.image import tar
 from launcher.image.tar import BLOCK, Damaged, Entry, padded
+from launcher.typed import Final
 
 __all__ = ["Writer", "data_extents"]
 

@@ -13,7 +13,6 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
-from typing import Final, NamedTuple
 
 from launcher.errors import shown
 from launcher.image import tar
@@ -22,6 +21,7 @@ from launcher.image.limits import Limits
 from launcher.image.tar import Damaged, Entry
 from launcher.image.tarread import Reader
 from launcher.sys import files
+from launcher.typed import Final, NamedTuple
 
 __all__ = ["Unpacked", "names_of", "unpack"]
 

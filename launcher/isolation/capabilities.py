@@ -8,11 +8,11 @@ refused: a machine that has less gives less.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from launcher.errors import SpecError
 from launcher.spec import Capabilities
 from launcher.sys import process
+from launcher.typed import Final
 
 __all__ = ["DEFAULT", "NAMES", "adjusted", "held", "last_capability", "mask", "names", "of_user"]
 

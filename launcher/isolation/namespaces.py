@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from launcher.sys import process
+from launcher.typed import Final
 
 __all__ = ["FILES", "FLAGS"]
 

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import resource
-from typing import Final
 
 from launcher.errors import SpecError
 from launcher.spec import Rlimit
+from launcher.typed import Final
 
 __all__ = ["NUMBERS", "lower", "parse"]
 

@@ -7,9 +7,8 @@ The lists are those of the OCI runtime specification (config-linux.md, "Default 
 
 from __future__ import annotations
 
-from typing import Final
-
 from launcher.spec import Device, DeviceRule, Mount
+from launcher.typed import Final
 
 __all__ = ["DEVICES", "DEVICE_RULES", "LINKS", "MASKED", "READONLY", "default_mounts"]
 

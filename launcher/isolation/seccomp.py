@@ -13,11 +13,11 @@ import errno
 import os
 import struct
 from collections.abc import Mapping
-from typing import Any, Final
 
 from launcher.errors import LaunchError, SpecError
 from launcher.isolation import capabilities as rights
 from launcher.isolation import seccomp_default
+from launcher.typed import Any, Final
 
 __all__ = ["compile_profile", "default_program", "parse_profile", "program_of"]
 

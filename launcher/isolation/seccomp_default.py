@@ -9,7 +9,8 @@ its share of kernel holes (io_uring, userfaultfd, bpf, AF_ALG), and what old int
 from __future__ import annotations
 
 import errno
-from typing import Any, Final
+
+from launcher.typed import Any, Final
 
 __all__ = ["VERSION", "conditional_capabilities", "profile"]
 

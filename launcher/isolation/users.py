@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from typing import Final, NamedTuple
 
 from launcher.errors import SpecError
 from launcher.sys import mount
+from launcher.typed import Final, NamedTuple
 
 __all__ = ["Account", "find"]
 

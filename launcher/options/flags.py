@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Final
-
+from launcher.typed import Final
 from unionfs import DEBUG_FLAG, Flag
 
 __all__ = ["FLAGS", "RESOURCE_FLAGS", "RESTART_FLAG", "RUN_FLAGS"]

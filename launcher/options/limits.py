@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Final
 
 from launcher.errors import SpecError
 from launcher.options.quantities import invalid, processors, size, whole
 from launcher.record import RestartPolicy
 from launcher.spec import BlockThrottle, BlockWeight, Resources
+from launcher.typed import Final
 from unionfs import Arguments
 
 __all__ = ["resources_of", "restart_of"]

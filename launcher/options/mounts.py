@@ -12,11 +12,11 @@ made if it is not there), `nocopy` (of volume: the image's content is not copied
 from __future__ import annotations
 
 import os
-from typing import Final
 
 from launcher.names import identifier, is_name
 from launcher.options.quantities import invalid, size, whole
 from launcher.record import RequestedMount
+from launcher.typed import Final
 from unionfs import Arguments
 
 __all__ = ["mounts_of", "tmpfs_of", "volume_of"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import _socket as socket
 import os
-from typing import Final
 
 from launcher.options.quantities import invalid
 from launcher.record import Port
+from launcher.typed import Final
 from unionfs import Arguments
 
 __all__ = ["check_address", "check_host", "exposed_of", "ports_of"]

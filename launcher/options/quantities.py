@@ -6,9 +6,8 @@ Each function takes the option's name for the error, which is a `SpecError`.
 
 from __future__ import annotations
 
-from typing import Final
-
 from launcher.errors import SpecError
+from launcher.typed import Final
 
 __all__ = ["duration", "invalid", "processors", "size", "whole"]
 

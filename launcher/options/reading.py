@@ -8,7 +8,6 @@ start.
 from __future__ import annotations
 
 import os
-from typing import Final
 
 from launcher.cli.context import Context
 from launcher.errors import SpecError
@@ -17,6 +16,7 @@ from launcher.names import identifier, is_name
 from launcher.options.limits import resources_of, restart_of
 from launcher.options.quantities import invalid, size, whole
 from launcher.record import LogOptions, Port, Record, RequestedMount, RestartPolicy
+from launcher.typed import Final
 from unionfs import Arguments
 
 __all__ = ["environment", "record_of"]

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import os
-from typing import Final, NamedTuple
 
 from launcher.errors import SpecError
 from launcher.options.quantities import invalid
 from launcher.record import RequestedDevice
+from launcher.typed import Final, NamedTuple
 
 __all__ = ["Security", "check_capabilities", "check_ulimits", "device_of", "rule_of", "security_of"]
 

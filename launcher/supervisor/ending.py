@@ -6,11 +6,10 @@ Loaded at the end only: SQLite would double what a supervisor holds in memory.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.state import State
+from launcher.typed import NamedTuple
 
 __all__ = ["End", "note", "remove"]
 
@@ -39,7 +38,7 @@ def remove(paths: Paths, id: str) -> None:
 
     with State(paths) as state:
         try:
-            row = state.find(id).row
+            row = state.row(id)
         except LaunchError:
             return  # somebody was faster
     containers.discard(paths, row, volumes=True)

@@ -12,13 +12,13 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable
-from typing import NamedTuple
 
 from launcher import start
 from launcher.errors import LaunchError
 from launcher.supervisor import launching
 from launcher.supervisor.life import Life
 from launcher.supervisor.loop import READ
+from launcher.typed import NamedTuple
 
 __all__ = ["Exec", "Wanted", "run"]
 

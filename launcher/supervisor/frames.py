@@ -12,7 +12,8 @@ import _socket
 import json
 import struct
 from collections.abc import Mapping
-from typing import Any, Final
+
+from launcher.typed import Any, Final
 
 __all__ = [
     "EXIT",

@@ -13,13 +13,13 @@ import contextlib
 import json
 import os
 import time
-from typing import Final
 
 from launcher.errors import LaunchError
 from launcher.image.model import Health
 from launcher.supervisor import execs
 from launcher.supervisor.life import Life
 from launcher.supervisor.loop import READ, Timer
+from launcher.typed import Final
 
 __all__ = ["FILE", "begin"]
 

@@ -16,7 +16,6 @@ import struct
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Final
 
 from launcher import events, runtime, start
 from launcher import record as records
@@ -31,6 +30,7 @@ from launcher.supervisor.peers import Peer
 from launcher.supervisor.serving import Serving
 from launcher.supervisor.streams import Input, Output, resize
 from launcher.sys import process
+from launcher.typed import Any, Final
 
 __all__ = ["Life"]
 

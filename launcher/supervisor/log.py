@@ -12,9 +12,9 @@ import contextlib
 import os
 import time
 from json.encoder import encode_basestring
-from typing import Final
 
 from launcher.record import LogOptions
+from launcher.typed import Final
 
 __all__ = ["Log"]
 

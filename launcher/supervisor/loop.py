@@ -9,7 +9,8 @@ from __future__ import annotations
 import select
 from collections.abc import Callable
 from time import monotonic
-from typing import Final
+
+from launcher.typed import Final
 
 __all__ = ["READ", "WRITE", "Loop", "Timer"]
 

@@ -10,10 +10,10 @@ import _socket
 import os
 import struct
 from collections.abc import Callable
-from typing import Final
 
 from launcher.supervisor import frames
 from launcher.supervisor.loop import READ, WRITE, Loop
+from launcher.typed import Final
 
 __all__ = ["Peer"]
 

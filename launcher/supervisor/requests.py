@@ -21,13 +21,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from typing import Any, Final
 
 from launcher import record as records
 from launcher.errors import LaunchError
 from launcher.supervisor import launching
 from launcher.supervisor.life import Life
 from launcher.supervisor.peers import Peer
+from launcher.typed import Any, Final
 
 __all__ = ["answer"]
 

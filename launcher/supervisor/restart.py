@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
-
 from launcher.record import RestartPolicy
+from launcher.typed import Final, NamedTuple
 
 __all__ = ["Attempts", "again"]
 

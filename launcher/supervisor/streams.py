@@ -11,12 +11,12 @@ import fcntl
 import os
 import struct
 from collections.abc import Callable, Iterable
-from typing import Final
 
 from launcher.supervisor import frames
 from launcher.supervisor.log import Log
 from launcher.supervisor.loop import READ, WRITE, Loop
 from launcher.supervisor.peers import Peer
+from launcher.typed import Final
 
 __all__ = ["Input", "Output", "resize"]
 

@@ -13,11 +13,11 @@ import contextlib
 import os
 import sys
 import time
-from typing import Final
 
 from launcher import runtime
 from launcher.errors import LaunchError
 from launcher.paths import Paths
+from launcher.typed import Final
 
 __all__ = ["Undertaker", "abandoned", "main", "remove_cgroup", "tidy"]
 
@@ -31,7 +31,7 @@ _REASON: Final = "its supervisor was killed"
 class Undertaker:
     """One that waits. `dismiss` it when there is nothing to be cleared up."""
 
-    __slots__ = ("_fd", "_pid")
+    __slots__ = ("_fd",)
 
     def __init__(self, paths: Paths, id: str) -> None:
         reader, self._fd = os.pipe2(os.O_CLOEXEC)
@@ -50,7 +50,7 @@ class Undertaker:
                 os.fsdecode(paths.root),
                 os.fsdecode(paths.run),
             ]
-            self._pid = os.posix_spawn(
+            os.posix_spawn(
                 _SHELL,
                 ["lamina-undertaker", "-c", _SCRIPT, "lamina-undertaker", *words, id],
                 environment,
@@ -63,12 +63,10 @@ class Undertaker:
             os.close(reader)
 
     def dismiss(self) -> None:
-        """It goes without doing anything, and is reaped."""
+        """It goes without doing anything; nobody waits for that."""
         with contextlib.suppress(BrokenPipeError):  # killed
             os.write(self._fd, b"bye\n")
         os.close(self._fd)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
 
 
 def abandoned(paths: Paths, id: str) -> bool:
@@ -102,10 +100,8 @@ def _bury(paths: Paths, id: str) -> None:
 
     with State(paths) as state:
         try:
-            row = state.find(id).row
+            row = state.row(id)
         except LaunchError:
-            return
-        if row.id != id:
             return
         if row.started > row.finished:
             state.finished(id, time.time_ns(), _KILLED, error=_REASON)

@@ -7,9 +7,9 @@ import ctypes
 import os
 import struct
 from collections.abc import Callable
-from typing import Final
 
 from launcher.sys.libc import failure, syscall
+from launcher.typed import Final
 
 _NUMBERS: Final = {"x86_64": 321, "ppc64le": 361, "s390x": 351}
 # All others take it from asm-generic/unistd.h.

@@ -8,9 +8,9 @@ import ctypes
 import fcntl
 import os
 import struct
-from typing import Final
 
 from launcher.sys.libc import C, failure, syscall
+from launcher.typed import Final
 
 __all__ = [
     "BENEATH",

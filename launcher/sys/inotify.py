@@ -8,9 +8,9 @@ import os
 import struct
 from select import POLLIN, poll
 from types import TracebackType
-from typing import Final
 
 from launcher.sys.libc import C, failure
+from launcher.typed import Final
 
 __all__ = ["CREATE", "DELETE", "MODIFY", "MOVED_FROM", "MOVED_TO", "Inotify"]
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import Final
+
+from launcher.typed import Final
 
 __all__ = ["C", "Waiting", "failure", "syscall", "waiting_syscall"]
 

@@ -11,7 +11,8 @@ import ctypes
 import errno
 import os
 from types import TracebackType
-from typing import Final, NamedTuple
+
+from launcher.typed import Final, NamedTuple
 
 __all__ = ["Comparison", "Filter", "Library", "open_library"]
 

@@ -13,9 +13,9 @@ import errno
 import os
 import struct
 from collections.abc import Iterable
-from typing import Final
 
 from launcher.sys.libc import Waiting, failure, syscall, waiting_syscall
+from launcher.typed import Final
 
 # Numbers from asm-generic/unistd.h: the same on every architecture since Linux 5.0.
 _SYS_OPEN_TREE: Final = 428

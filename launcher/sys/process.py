@@ -9,9 +9,9 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from typing import Final
 
 from launcher.sys.libc import C, failure, syscall
+from launcher.typed import Final
 
 # Numbers from asm-generic/unistd.h: the same on every architecture since Linux 5.0.
 _SYS_CLONE3: Final = 435

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import NamedTuple
 
 from launcher.errors import LaunchError
 from launcher.trial import carry, journal, plan
@@ -18,6 +17,7 @@ from launcher.trial.changes import Item, below, keep, kept, look_again, translat
 from launcher.trial.host import Host
 from launcher.trial.record import Trial
 from launcher.trial.view import View, opened
+from launcher.typed import NamedTuple
 
 __all__ = ["Conflict", "Outcome", "apply", "conflicts", "finish", "unfinished"]
 

@@ -16,7 +16,6 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
 
 from launcher.sys.files import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2, syncfs
 from launcher.trial import copying
@@ -26,6 +25,7 @@ from launcher.trial.journal import DONE, FAILED, READY, RETURNED, Journal
 from launcher.trial.plan import ATTRIBUTES, MOVE, PUT, REMOVE, TIMES, Step
 from launcher.trial.record import Trial
 from launcher.trial.view import View, opened
+from launcher.typed import Final, NamedTuple
 
 __all__ = ["CHANGED", "Failure", "exchange", "keep_object", "rename_free", "run", "settle"]
 

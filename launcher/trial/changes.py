@@ -12,12 +12,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
 
 import unionfs
 from launcher.errors import LaunchError
 from launcher.trial.host import Host, State
 from launcher.trial.record import Trial, store
+from launcher.typed import Any, Final, NamedTuple
 
 __all__ = [
     "Item",

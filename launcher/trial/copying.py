@@ -14,11 +14,11 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Final, NamedTuple
 
 import unionfs
 from launcher.sys.files import clone_file
 from launcher.trial.view import View
+from launcher.typed import Final, NamedTuple
 
 __all__ = [
     "Traits",

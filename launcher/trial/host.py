@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 import stat
 from hashlib import blake2b
-from typing import Final, NamedTuple
 
 from launcher.sys import files
+from launcher.typed import Final, NamedTuple
 
 __all__ = ["Host", "State", "Tree", "look", "look_at_tree", "open_directory", "split"]
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Final, NamedTuple
 
 from launcher.errors import LaunchError
 from launcher.trial.changes import Item, item_of, plain
@@ -22,6 +21,7 @@ from launcher.trial.copying import Traits
 from launcher.trial.host import State
 from launcher.trial.plan import Step
 from launcher.trial.record import Trial, store
+from launcher.typed import Any, Final, NamedTuple
 
 __all__ = [
     "DONE",

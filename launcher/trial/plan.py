@@ -11,10 +11,9 @@ All paths are those of the union, but for the places that objects are moved from
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
-
 from launcher.trial.changes import Item, below, translated
 from launcher.trial.host import State
+from launcher.typed import Final, NamedTuple
 
 __all__ = ["ATTRIBUTES", "MOVE", "PUT", "REMOVE", "TIMES", "Step", "make"]
 

@@ -21,10 +21,10 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
 
 from launcher.errors import LaunchError
 from launcher.paths import Paths
+from launcher.typed import Any, Final, NamedTuple
 
 __all__ = [
     "Place",

@@ -11,7 +11,6 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from launcher.errors import LaunchError
 from launcher.trial import copying
@@ -21,6 +20,7 @@ from launcher.trial.host import Host, State, look
 from launcher.trial.journal import DONE, RETURNING, UNDONE, Journal
 from launcher.trial.plan import ATTRIBUTES, MOVE, PUT, REMOVE, TIMES, Step
 from launcher.trial.record import Trial
+from launcher.typed import NamedTuple
 
 __all__ = ["Refusal", "refusals", "undo"]
 

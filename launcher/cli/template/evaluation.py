@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from launcher.cli.template.functions import FUNCTIONS, Implementation, truth
 from launcher.cli.template.nodes import (
@@ -29,6 +28,7 @@ from launcher.cli.template.printing import named, plain
 from launcher.cli.template.tokens import mistake
 from launcher.documents import MISSING, Absent, GoMap, Row
 from launcher.errors import LaunchError
+from launcher.typed import Final
 
 __all__ = ["render"]
 

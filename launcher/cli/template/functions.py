@@ -8,10 +8,10 @@ early, so `evaluation` does them itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Sized
-from typing import Any, Final
 
 from launcher.cli.template.printing import formatted, named, plain, printed, printed_line
 from launcher.documents import MISSING, Absent, GoMap, Row, json_text
+from launcher.typed import Any, Final
 
 __all__ = ["FUNCTIONS", "HEADER_FUNCTIONS", "Implementation", "truth"]
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from launcher.typed import NamedTuple
 
 __all__ = [
     "Action",

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from launcher.cli.template.functions import FUNCTIONS
 from launcher.cli.template.nodes import (
     Action,
@@ -26,6 +24,7 @@ from launcher.cli.template.nodes import (
 )
 from launcher.cli.template.tokens import Token, cut, mistake, number, unquoted
 from launcher.errors import LaunchError
+from launcher.typed import Final
 
 __all__ = ["parse"]
 

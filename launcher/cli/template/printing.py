@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import re
-from typing import Final
 
 from launcher.cli.quoting import quoted
 from launcher.documents import ABSENT_STRUCT, Absent, GoMap, Row, json_text
+from launcher.typed import Final
 
 __all__ = ["formatted", "named", "plain", "printed", "printed_line", "type_name"]
 

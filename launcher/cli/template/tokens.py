@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
 
 from launcher.errors import LaunchError
+from launcher.typed import Final, NamedTuple
 
 __all__ = ["SPACE", "Token", "cut", "mistake", "number", "unquoted"]
 

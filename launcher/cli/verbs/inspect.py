@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, Final
 
 from launcher.cli.context import Context
 from launcher.documents import json_text
 from launcher.errors import LaunchError, shown
 from launcher.paths import Paths
+from launcher.typed import Any, Final
 from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command, Flag, UsageError
 
 COMMAND = Command(

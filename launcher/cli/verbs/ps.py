@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from functools import partial
-from typing import Final
 
 from launcher.cli.container_rows import LISTING, Look, container_row, sizes_text
 from launcher.cli.context import Context
@@ -15,6 +14,7 @@ from launcher.cli.listing import show
 from launcher.errors import shown
 from launcher.paths import Paths
 from launcher.state import State
+from launcher.typed import Final
 from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command, Flag, UsageError
 
 COMMAND = Command(

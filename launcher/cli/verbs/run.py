@@ -33,6 +33,9 @@ def run(arguments: Arguments, context: Context) -> int:
     detached = arguments.has("--detach")
     if detached and arguments.has("--attach"):
         raise UsageError("run a container", "--attach", "it is not for a detached one")
+    # Whenever its last connection is closed SQLite waits for the disc several times over, which its
+    # journal makes needless: this one is never closed.
+    context.kept.append(State(context.paths))
     record = create(arguments, context)
     stdin = _takes_input(record) and not detached
     try:
@@ -70,5 +73,5 @@ def _remove(context: Context, record: Record) -> None:
     """With `--rm` what did not start does not stay."""
     with contextlib.suppress(LaunchError):
         with State(context.paths) as state:
-            row = state.find(record.id).row
+            row = state.row(record.id)
         containers.discard(context.paths, row, volumes=True)
