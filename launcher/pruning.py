@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from typing import NamedTuple
 
 from launcher import containers, runtime, volumes
 from launcher.diskuse import content_size
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.state import Entry, State
+from launcher.typed import NamedTuple
 
 __all__ = ["Pruned", "prune_containers", "prune_orphans", "prune_volumes"]
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from launcher.starting import Starting
 
-__all__ = ["main"]
+__all__ = ["command", "main"]
 
 # As docker: whatever is wrong before the container's own command runs is 125.
 _DOCKERS: Final = frozenset({"run", "create", "exec", "try"})
@@ -31,16 +31,21 @@ _INTERRUPTED: Final = 130
 _BROKEN_PIPE: Final = 141
 
 
-def main() -> NoReturn:
+def command() -> NoReturn:
     """Run the words of this process, and end it without taking apart what ends with it anyway."""
     kept: list[object] = []
-    status = _main(kept)
+    status = main(kept)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
 
 
-def _main(kept: list[object]) -> int:
+def main(kept: list[object] | None = None) -> int:
+    """Run the words of this process; returns the exit status.
+
+    What need not be closed before the process ends goes into `kept`.
+    """
+    kept = [] if kept is None else kept
     words = sys.argv[1:]
     root: bytes | None = None
     debug = False

@@ -14,12 +14,12 @@ A chain of directories in which nothing else was changed is one line.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
 
 from launcher.cli.sizes import decimal_size
 from launcher.errors import shown
 from launcher.trial.changes import Item
 from launcher.trial.record import Trial
+from launcher.typed import Final, NamedTuple
 
 __all__ = ["coloured_diff", "difference_lines", "summary", "tree"]
 

@@ -11,7 +11,6 @@ import contextlib
 import os
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 from launcher import events, rootunion
 from launcher import record as records
@@ -26,6 +25,7 @@ from launcher.record import Record
 from launcher.rfc3339 import rfc3339
 from launcher.state import Entry
 from launcher.stillness import still
+from launcher.typed import Any, NamedTuple
 from unionfs import Flattened, UnionError
 
 __all__ = ["Committed", "Wishes", "commit"]

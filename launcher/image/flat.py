@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, NamedTuple
 
 from launcher.errors import shown
 from launcher.image import tar
@@ -18,6 +17,7 @@ from launcher.image.layermarks import OPAQUE_NAME, WHITEOUT, owned
 from launcher.image.pack import KINDS
 from launcher.image.tar import Damaged, Entry
 from launcher.image.tarwrite import Writer, data_extents
+from launcher.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from unionfs import FlatItem, Flattened

@@ -10,10 +10,10 @@ since to look at a mount may mean to wait for whoever serves it.
 from __future__ import annotations
 
 import os
-from typing import Final, NamedTuple
 
 from launcher.errors import LaunchError
 from launcher.trial.record import Place
+from launcher.typed import Final, NamedTuple
 
 __all__ = ["Layout", "Mounted", "layout", "table", "visible"]
 

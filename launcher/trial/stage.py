@@ -15,7 +15,6 @@ import json
 import os
 import signal
 import socket
-from typing import Final, NamedTuple, NoReturn
 
 import prctl
 
@@ -30,6 +29,7 @@ from launcher.sys import mount as kernel
 from launcher.sys import process
 from launcher.trial import terminal
 from launcher.trial.record import Trial
+from launcher.typed import Final, NamedTuple, NoReturn
 
 __all__ = ["Ended", "run"]
 

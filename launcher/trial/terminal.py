@@ -17,7 +17,8 @@ import struct
 import termios
 import tty
 from collections.abc import Iterator
-from typing import Final
+
+from launcher.typed import Final
 
 __all__ = ["converse"]
 

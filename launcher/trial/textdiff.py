@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Final
 
 from launcher.trial.changes import Item
 from launcher.trial.host import Host
 from launcher.trial.record import Trial
 from launcher.trial.view import View, opened
+from launcher.typed import Final
 
 __all__ = ["text_differences"]
 

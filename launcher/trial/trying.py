@@ -6,13 +6,13 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from typing import NamedTuple
 
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.trial import changes, mounts, record, stage
 from launcher.trial.changes import Item
 from launcher.trial.record import Trial
+from launcher.typed import NamedTuple
 
 __all__ = ["NETWORKS", "Tried", "attempt"]
 

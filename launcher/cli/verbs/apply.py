@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from launcher.cli.context import Context
 from launcher.errors import LaunchError
+from launcher.typed import TYPE_CHECKING
 from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command, Flag, UsageError
 
 if TYPE_CHECKING:
