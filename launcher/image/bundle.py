@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
 
 from launcher.errors import shown
 from launcher.image import compression, tar
@@ -18,6 +17,7 @@ from launcher.image.limits import Limits
 from launcher.image.tar import Damaged
 from launcher.image.tarread import Reader, Whole
 from launcher.sys import files
+from launcher.typed import Final, NamedTuple
 
 __all__ = ["Bundle", "open_bundle"]
 

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from typing import Final, NamedTuple
 
 from launcher.image import catalog, compression, config, layermarks, layout, limits
 from launcher.image.catalog import LayerRow
@@ -22,6 +21,7 @@ from launcher.image.store import Store, chain_ids
 from launcher.image.tar import Damaged
 from launcher.image.tarread import Reader, Whole
 from launcher.image.unpack import unpack
+from launcher.typed import Final, NamedTuple
 
 __all__ = ["Fault", "check"]
 

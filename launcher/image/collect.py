@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from typing import NamedTuple
 
 from launcher.errors import LaunchError
 from launcher.image import catalog, layout
@@ -19,6 +18,7 @@ from launcher.image.catalog import ImageRow
 from launcher.image.store import Store, chain_ids
 from launcher.paths import Paths
 from launcher.state import State
+from launcher.typed import NamedTuple
 
 __all__ = ["Collected", "Removed", "collect", "prune", "remove"]
 

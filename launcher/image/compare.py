@@ -6,9 +6,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from typing import Final
 
 from launcher.errors import shown
+from launcher.typed import Final
 
 __all__ = ["differences"]
 

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import NamedTuple
 
 from launcher.image import catalog, config, layout
 from launcher.image.catalog import ImageRow, LayerRow
 from launcher.paths import Paths
+from launcher.typed import NamedTuple
 
 __all__ = ["LayerUse", "Step", "history", "layer_uses", "size_of"]
 

@@ -18,7 +18,6 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from launcher.typed import Any, Final
 
 from launcher.errors import LaunchError
 from launcher.image import config

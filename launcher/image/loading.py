@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from launcher.errors import LaunchError
 from launcher.image import layout
@@ -13,6 +12,7 @@ from launcher.image.manifests import Found, FoundLayer, found_in
 from launcher.image.store import Adding, Layer, NewImage, Store
 from launcher.image.tar import Damaged
 from launcher.paths import Paths
+from launcher.typed import NamedTuple
 
 __all__ = ["Loaded", "load"]
 

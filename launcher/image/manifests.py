@@ -11,13 +11,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
 
 from launcher.errors import shown
 from launcher.image import config, layout, reference
 from launcher.image.bundle import Bundle
 from launcher.image.limits import Limits
 from launcher.image.tar import Damaged
+from launcher.typed import Any, Final, NamedTuple
 
 __all__ = ["Found", "FoundLayer", "found_in"]
 

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
 
 from launcher.errors import LaunchError
 from launcher.image import catalog, compression, config, layout, tar
@@ -20,6 +19,7 @@ from launcher.image.catalog import ImageRow, LayerRow
 from launcher.image.store import Store, chain_ids
 from launcher.image.tar import Damaged, Entry
 from launcher.image.tarwrite import Writer
+from launcher.typed import Any, Final, NamedTuple
 
 __all__ = ["FORMATS", "save"]
 

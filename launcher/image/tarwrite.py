@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable
-from launcher.typed import Final
 
 from launcher.errors import shown
 from launcher.image import tar

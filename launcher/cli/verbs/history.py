@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Final
 
 from launcher.cli.context import Context
 from launcher.cli.listing import Listing, show
@@ -14,6 +13,7 @@ from launcher.cli.sizes import decimal_size
 from launcher.cli.times import ago
 from launcher.documents import Row
 from launcher.rfc3339 import rfc3339
+from launcher.typed import Final
 from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command, Flag, UsageError
 
 COMMAND = Command(

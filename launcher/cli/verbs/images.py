@@ -8,7 +8,6 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable
-from typing import Final
 
 from launcher import database
 from launcher.cli.context import Context
@@ -19,6 +18,7 @@ from launcher.documents import Row
 from launcher.image import catalog
 from launcher.image.catalog import ImageRow
 from launcher.paths import Paths
+from launcher.typed import Final
 from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command, Flag, UsageError
 
 COMMAND = Command(
