@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from launcher.image.model import Health, ImageConfig
 from launcher.rfc3339 import rfc3339
+from launcher.typed import Any, Final
 
 __all__ = [
     "PATH",

@@ -15,6 +15,7 @@ from launcher.image.tar import Damaged
 from launcher.image.tarwrite import Writer
 from launcher.paths import Paths
 from launcher.rfc3339 import rfc3339
+from launcher.typed import NamedTuple
 
 __all__ = ["Imported", "import_image"]
 
