@@ -165,7 +165,11 @@ class Union:
     def create(
         self, parent: Node, name: bytes, mode: int, flags: int, caller: Caller
     ) -> tuple[Node, Stat, File]:
-        """open(2) with O_CREAT: make the file, or open what is there unless O_EXCL."""
+        """open(2) with O_CREAT: make the file, or open what is there unless O_EXCL.
+
+        Truncating what is there takes its set-id bits away, whoever asks: a kernel that knows of it
+        sends no create.
+        """
         stack, above = self._stack, _directory(parent)
         try:
             node, found, file = make.create(stack, above, name, mode, flags, caller)
@@ -177,6 +181,8 @@ class Union:
                 raise
             node = node_of(stack, above, name, existing)
             file = self.open(node, flags & ~os.O_CREAT, caller)
+            if flags & os.O_TRUNC:
+                return node, self.setattr(node, file=file, kill_suidgid=True), file
             return node, self.stat(node), file
         return node, attributes.shown(stack, node, found), file
 

@@ -61,6 +61,20 @@ def cleared_by_users() -> Steps:
             assert mode(f"{change}{uid}") == 0o777, f"{change} of the file of {uid}"
 
 
+def made_with_them() -> Steps:
+    """A new file keeps those it is made with, of whoever makes it and however (open(2))."""
+    os.chmod(".", 0o777)
+    yield
+
+    def act() -> None:
+        os.umask(0o022)
+        for number, flags in enumerate((0, os.O_TRUNC, os.O_EXCL, os.O_TRUNC | os.O_EXCL)):
+            os.close(os.open(f"{number}", os.O_WRONLY | os.O_CREAT | flags, 0o6777))
+            assert mode(f"{number}") == 0o6755, f"made with {flags:#o}"
+
+    as_user(ANNE, act)
+
+
 def kept_by_root() -> Steps:
     """Root (CAP_FSETID) changes the content without clearing them."""
     for change in CHANGES:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 
 from unionfs.fuse import replies, wire
 from unionfs.fuse.backing import Backing, StaleBacking
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 _CHANGES: Final = os.O_ACCMODE | os.O_TRUNC
 _BEYOND_READING: Final = _CHANGES | os.O_DIRECT
-_PRIVILEGED: Final = stat.S_ISUID | stat.S_ISGID
 
 
 def _not_needed(head: Head, buffer: memoryview) -> Answer:
@@ -161,18 +159,13 @@ class Files:
         return wire.OPEN_REPLY.pack(32, 0, head[UNIQUE], fh, backing.open_flags, backing.id)
 
     def create(self, head: Head, buffer: memoryview) -> Answer:
-        flags, mode, umask, extra = wire.CREATE_IN.unpack_from(buffer, BODY)
+        # OPEN_KILL_SUIDGID of a truncating create is for a file that is there; a new one keeps the
+        # bits it is made with, and `Union.create` knows which it is.
+        flags, mode, umask, _ = wire.CREATE_IN.unpack_from(buffer, BODY)
         caller = caller_of(head, buffer, umask if self._device.unmasked else 0)
         name = name_at(head, buffer, BODY + wire.CREATE_IN.size)
         parent = self._nodes[head[NODE]]
         node, found, file = self._union.create(parent, name, mode, flags, caller)
-        if (
-            flags & os.O_TRUNC
-            and found.mode & _PRIVILEGED
-            and not flags & os.O_EXCL
-            and self._loses_privileges(head, extra)
-        ):
-            found = self._union.setattr(node, file=file, kill_suidgid=True)
         return self._created(head, node, found, file, flags)
 
     def tmpfile(self, head: Head, buffer: memoryview) -> Answer:
