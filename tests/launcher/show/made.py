@@ -41,13 +41,14 @@ class Made:
     def record(self, number: int, name: str, age: int = 60, **fields: Any) -> Record:
         """A container `age` seconds old, whose id is `number` in hex digits, repeated."""
         given: dict[str, Any] = {
+            "id": f"{number:04x}" * 16,
             "image": "busybox",
             "image_id": IMAGE_ID,
             "layers": (b"/nonexistent/layer",),
             "args": (b"sh", b"-c", b"echo hello; sleep 5"),
             "created": self.now - age * SECOND,
         }
-        return Record(id=f"{number:04x}" * 16, name=name, **(given | fields))
+        return Record(name=name, **(given | fields))
 
     def add(self, number: int, name: str, age: int = 60, **fields: Any) -> Record:
         record = self.record(number, name, age, **fields)
