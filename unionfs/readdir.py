@@ -28,6 +28,7 @@ def entries(stack: Stack, part: Part) -> Iterator[tuple[bytes, int, int]]:
     """Names in one part with d_type and d_ino; a whiteout as type -1 under the name it hides."""
     marks = stack.marks
     reserved = marks.wh
+    plain = not part.xwhiteouts
     try:
         fd = part.open()
     except OSError as error:
@@ -40,12 +41,13 @@ def entries(stack: Stack, part: Part) -> Iterator[tuple[bytes, int, int]]:
             if reserved and name.startswith(b".wh."):
                 if not name.startswith(b".wh..wh."):
                     yield name[4:], _WHITEOUT, 0
-            elif entry.is_dir(follow_symlinks=False):
-                yield name, DT_DIRECTORY, entry.inode()
             elif entry.is_symlink():
                 yield name, _DT_SYMLINK, entry.inode()
-            elif not part.xwhiteouts and entry.is_file(follow_symlinks=False):
+            # Not a symlink, so none is followed; to say so would cost a call twice the time.
+            elif plain and entry.is_file():
                 yield name, _DT_REGULAR, entry.inode()
+            elif entry.is_dir():
+                yield name, DT_DIRECTORY, entry.inode()
             else:
                 try:
                     status = entry.stat(follow_symlinks=False)
@@ -72,12 +74,14 @@ class Scanned(NamedTuple):
 
 def scan(stack: Stack, directory: Directory, most: int = sys.maxsize) -> Scanned | None:
     """Read a merged directory; None as soon as there are more names than ``most``."""
+    parts = directory.parts
+    depth = len(parts)
+    if depth == 1 and most == sys.maxsize:
+        return _scan_alone(stack, directory, parts[0])
     table: Names = {}
     numbers: dict[bytes, int] = {}
     types: dict[bytes, int] = {}
     hidden: set[bytes] = set()
-    parts = directory.parts
-    depth = len(parts)
     for position, part in enumerate(parts):
         index = position - depth
         whiteouts: set[bytes] = set()
@@ -106,6 +110,26 @@ def scan(stack: Stack, directory: Directory, most: int = sys.maxsize) -> Scanned
                 table[name] = (above, index) if isinstance(above, int) else (*above, index)
         hidden |= whiteouts
     return Scanned(table, types, numbers)
+
+
+def _scan_alone(stack: Stack, directory: Directory, part: Part) -> Scanned:
+    """`scan` where there is nothing to merge, which is most directories."""
+    filesystem = part.layer.filesystem
+    listed = [found for found in entries(stack, part) if found[1] != _WHITEOUT]
+    types = {name: kind for name, kind, _ in listed}
+    # See `scan` for which numbers are certain.
+    if part.layer.index == 0 and directory.impure:
+        numbers = {}
+    elif filesystem == 0 and part.layer.private:
+        numbers = {name: real for name, _, real in listed}
+    else:
+        private = part.layer.private
+        numbers = {
+            name: public_ino(filesystem, real)
+            for name, kind, real in listed
+            if private or kind != DT_DIRECTORY
+        }
+    return Scanned(dict.fromkeys(types, -1), types, numbers)
 
 
 def load_names(stack: Stack, directory: Directory, most: int = sys.maxsize) -> Names | None:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 from unionfs.errors import UnionError
 from unionfs.fuse import mounting, negotiation, replies, wire
+from unionfs.fuse.appetite import Appetite
 from unionfs.fuse.backing import Backings
 from unionfs.fuse.ending import TakingDown, on_signals
 from unionfs.fuse.failure import errno_of
@@ -79,6 +80,7 @@ class Device:
     handles   -- open files by number
     backings  -- which of them the kernel reads and writes by itself
     orders    -- in which order directories are told
+    appetite  -- whether their entries' attributes are told along
     waiting   -- requests that wait for a copy-up
     unsettled -- node ids whose attributes may change without the kernel's knowledge just now
     refused   -- process → node id whose open was last answered ESTALE to it
@@ -112,6 +114,7 @@ class Device:
         self.refused: dict[int, int] = {}
         self.disarmed = 0
         self.orders = Orders()
+        self.appetite = Appetite()
         self.backings = Backings(fd, False)
         self.notifier = Notifier(fd)
         self.workers = Workers()

@@ -18,8 +18,8 @@ _CONGESTION: Final = 48
 # Asked for wherever the kernel has them, and why:
 #   ATOMIC_O_TRUNC        a truncating open is one request, and copies no data up
 #   DONT_MASK             the umask comes with the request: a default ACL replaces it (acl(5))
-#   READDIRPLUS_AUTO      attributes come with the first 200 names of a directory, and with the rest
-#                         only where somebody asks for them: a bare listing is 3-4 times faster
+#   READDIRPLUS_AUTO      attributes may come with the first 200 names of a directory (`appetite`
+#                         decides), and with the rest where somebody asks for them
 #   HANDLE_KILLPRIV_V2    no GETXATTR for each write: the union clears setuid and setgid itself
 #   EXPLICIT_INVAL_DATA   cached pages stay when attributes are fetched: nobody else writes
 #   NO_OPENDIR_SUPPORT    ENOSYS to OPENDIR makes the kernel cache listings

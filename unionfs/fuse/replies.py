@@ -22,6 +22,9 @@ _created = wire.CREATE_REPLY.pack
 _attr = wire.ATTR_REPLY.pack
 _direntplus = wire.DIRENTPLUS.pack
 _statx = wire.STATX_REPLY.pack
+_BARE: Final = wire.Records(0)
+_BARE_PLUS: Final = wire.Records(wire.ENTRY_OUT.size)
+_PADDING: Final = tuple(bytes(length) for length in range(8))
 _NOTHING: Final = wire.ENTRY_OUT.pack(0, 0, FOREVER, 0, *[0] * 18)
 _HEADER: Final = wire.OUT_HEADER.pack
 _ENTRY_SIZE: Final = wire.ENTRY_REPLY.size
@@ -222,18 +225,17 @@ def direntplus(node: int, found: Stat, attr_for: int, offset: int, name: bytes) 
             mode >> 12,
         )
         + name
-        + b"\0\0\0\0\0\0\0"[: -length & 7]
+        + _PADDING[-length & 7]
     )
 
 
 def bare_direntplus(ino: int, kind: int, offset: int, name: bytes) -> bytes:
     """A record of READDIRPLUS that tells a name and its type alone, and counts no lookup."""
     length = len(name)
-    record = _direntplus(*[0] * 22, ino, offset, length, kind)
-    return record + name + b"\0\0\0\0\0\0\0"[: -length & 7]
+    return _BARE_PLUS[length](ino, offset, length, kind, name)
 
 
 def dirent(ino: int, kind: int, offset: int, name: bytes) -> bytes:
     """One record of READDIR, padded."""
     length = len(name)
-    return wire.DIRENT.pack(ino, offset, length, kind) + name + b"\0\0\0\0\0\0\0"[: -length & 7]
+    return _BARE[length](ino, offset, length, kind, name)

@@ -9,6 +9,7 @@ the whole message. What the numbers mean for a union is in the neighbouring modu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 from struct import Struct
 
@@ -240,3 +241,20 @@ INVAL_ENTRY: Final = Struct("=IiQ" + "QII")  # parent namelen flags, then the na
 
 BACKING_MAP: Final = Struct("=iIQ")  # fd flags pad
 BACKING_ID: Final = Struct("=I")
+
+
+class Records(dict[int, Callable[..., bytes]]):
+    """Length of a name → what packs (ino, off, namelen, type, name) to a record of a listing.
+
+    before -- bytes of zeros in front: READDIRPLUS without attributes
+    """
+
+    __slots__ = ("_before",)
+
+    def __init__(self, before: int) -> None:
+        self._before = before
+
+    def __missing__(self, length: int) -> Callable[..., bytes]:
+        packed = Struct(f"={self._before}xQQII{length}s{-length & 7}x").pack
+        self[length] = packed
+        return packed

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from time import monotonic_ns
 
 from unionfs.fuse import replies, wire
@@ -35,6 +36,7 @@ class Listings:
         self._find = device.union.lookup
         self._orders = device.orders
         self._unsettled = device.unsettled
+        self._appetite = device.appetite
         self._syncs = Pace(_SLOW_NS)
 
     def table(self) -> Table:
@@ -73,6 +75,10 @@ class Listings:
         number = head[NODE]
         node = self._nodes[number]
         order = self._order(node, number, place)
+        # The kernel asks so at the start of every directory, and later where it has seen lookups.
+        if not place and not self._appetite.for_attributes():
+            self._appetite.told_barely(number, len(order.rows) - len(_DOTS))
+            return self._names(head, node, order, place, size, _PLUS, replies.bare_direntplus)
         rows, find, unsettled = order.rows, self._find, self._unsettled
         records: list[bytes] = []
         room = size
@@ -107,17 +113,32 @@ class Listings:
         number = head[NODE]
         node = self._nodes[number]
         order = self._order(node, number, place)
+        return self._names(head, node, order, place, size, _BARE, replies.dirent)
+
+    def _names(
+        self,
+        head: Head,
+        node: Node,
+        order: Order,
+        place: int,
+        room: int,
+        overhead: int,
+        record: Callable[[int, int, int, bytes], bytes],
+    ) -> Answer:
+        """Tell names and types, as many as there is room for.
+
+        overhead -- bytes of a record around its name, and padding
+        """
         rows, numbers = order.rows, order.numbers
         records: list[bytes] = []
-        room = size
         index = order.after(place)
         while index < len(rows):
             name, kind = rows[index]
-            room -= (_BARE + len(name)) & ~7
+            room -= (overhead + len(name)) & ~7
             if room < 0:
                 break
             ino = numbers.get(name) or self._ino(node, name)
-            records.append(replies.dirent(ino, kind, order.place(index), name))
+            records.append(record(ino, kind, order.place(index), name))
             index += 1
         return self._told(head, order, index, records)
 

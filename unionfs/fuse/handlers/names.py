@@ -37,6 +37,8 @@ class Names:
         self._find = device.union.lookup
         self._unsettled = device.unsettled
         self._refused = device.refused
+        self._appetite = device.appetite
+        self._bare = device.appetite.bare
 
     def table(self) -> Table:
         return {
@@ -57,6 +59,8 @@ class Names:
     def lookup(self, head: Head, buffer: memoryview) -> Answer:
         if self._refused:
             self._refused.clear()
+        if head[3] in self._bare:
+            self._appetite.looked_up(head[3])
         # The commonest request of all: indices instead of calls.
         found = self._find(self._nodes[head[3]], buffer[40 : head[0] - 1].tobytes())
         if found is None:
