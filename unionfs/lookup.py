@@ -28,6 +28,15 @@ _PROBES: Final = 2
 _MISSES: Final = 8
 _FEW_NAMES: Final = 4096
 
+# This way every first lookup goes, so calls that can be spared are.
+_stat: Final = os.stat
+_new_tuple: Final = tuple.__new__
+_FORMAT: Final = 0o170000
+_DIRECTORY: Final = stat.S_IFDIR
+_DEVICE: Final = stat.S_IFCHR
+_REGULAR: Final = stat.S_IFREG
+_NO_PARTS: Final[list[Part]] = []
+
 
 class Found(NamedTuple):
     """What stands for a name.
@@ -79,7 +88,7 @@ def find(stack: Stack, parent: Directory, name: bytes) -> Found | None:
     for position, part in enumerate(candidates):
         fd = part.fd
         try:
-            found = os.stat(name, dir_fd=fd if fd >= 0 else part.open(), follow_symlinks=False)
+            found = _stat(name, dir_fd=fd if fd >= 0 else part.open(), follow_symlinks=False)
         except FileNotFoundError:
             if marks.wh and marks.hides(part, name):
                 return None
@@ -88,12 +97,13 @@ def find(stack: Stack, parent: Directory, name: bytes) -> Found | None:
             if error.errno != errno.EXDEV:
                 raise
             continue
-        mode = found.st_mode
-        if stat.S_ISDIR(mode):
+        kind = found.st_mode & _FORMAT
+        if kind == _DIRECTORY:
             return _directory(stack, parent, name, candidates, position, found)
-        if marks.is_whiteout(part, name, found):
+        # What can be a whiteout at all: not the ordinary file, which is nearly everything.
+        if (kind == _DEVICE or part.xwhiteouts) and marks.is_whiteout(part, name, found):
             return None
-        return Found(part, found, [], None)
+        return _new_tuple(Found, (part, found, _NO_PARTS, None))
     if table is None and len(parts) == 1:
         _missed(stack, parent)
     return None
@@ -237,26 +247,30 @@ def node_of(stack: Stack, parent: Directory, name: bytes, found: Found) -> Node:
     part, real = found.part, found.stat.st_ino
     if found.marks is not None:
         return _directory_node(stack, parent, name, found)
-    if part.layer.index == 0:
-        node = stack.living(part.layer, real)
+    layer = part.layer
+    if layer.index == 0:
+        node = stack.living(layer, real)
         if node is not None:
             if node.fd >= 0 and node.links is None:
                 stack.relocate(node, parent, part, name)
             return node
         return _upper_node(stack, parent, name, part, found.stat)
-    ino = origin.public_ino(part.layer.filesystem, real)
-    if found.stat.st_nlink > 1 and stack.work is not None and stack.work.indexed:
-        place = indexed_place(stack, part, name)
-        if place is not None:
-            return _indexed_node(stack, parent, place, ino, found.stat)
-    apart = found.stat.st_nlink > 1 and not joins_names(stack, part)
-    node = stack.apart(parent, name) if apart else stack.living(part.layer, real, ino)
+    ino = origin.public_ino(layer.filesystem, real)
+    apart = False
+    if found.stat.st_nlink > 1:
+        if stack.work is not None and stack.work.indexed:
+            place = indexed_place(stack, part, name)
+            if place is not None:
+                return _indexed_node(stack, parent, place, ino, found.stat)
+        apart = not joins_names(stack, part)
+    node = stack.apart(parent, name) if apart else stack.living(layer, real, ino)
     if node is not None:
         return node
-    node = Node(0, ino, real, found.stat.st_mode >> 12, parent, part, name)
+    mode = found.stat.st_mode
+    node = Node(0, ino, real, mode >> 12, parent, part, name)
     if apart:
         stack.keep_apart(node)
-    if (part.layer is not stack.layers[-1] or stack.data) and stat.S_ISREG(found.stat.st_mode):
+    if (layer is not stack.layers[-1] or stack.data) and mode & _FORMAT == _REGULAR:
         _find_data(stack, node, parent, name)
     return stack.adopt(node)
 

@@ -154,21 +154,19 @@ class Stack:
 
     def living(self, layer: Layer, real: int, ino: int | None = None) -> Node | None:
         """The living node of the object with number ``real`` in ``layer``, if there is one."""
-        if layer.index == 0:
+        if layer.index == 0 and self._copied:
             node = self._copied.get(real)
             if node is not None:
                 return node
         if ino is None:
             ino = origin.public_ino(layer.filesystem, real)
-        node = self._by_ino.get(ino) or self.nodes.get(ino)
-        if (
-            node is not None
-            and node.real == real
-            and (node.part.layer is layer or node.part.layer.device == layer.device)
-            and node.ino == ino
-        ):
-            return node
-        return None
+        node = self.nodes.get(ino)
+        if self._by_ino:
+            node = self._by_ino.get(ino) or node
+        if node is None or node.real != real or node.ino != ino:
+            return None
+        there = node.part.layer
+        return node if there is layer or there.device == layer.device else None
 
     def adopt(self, node: Node) -> Node:
         """Give a new node its id and enter it; ``node.ino`` is set already."""
@@ -185,7 +183,6 @@ class Stack:
             self.moved_up(node)
         if node.parent is not None:
             node.parent.pins += 1
-        self._most_nodes = max(self._most_nodes, len(self.nodes))
         return node
 
     def apart(self, parent: Directory, name: bytes) -> Node | None:
@@ -245,6 +242,8 @@ class Stack:
 
     def settle(self, node: Node) -> None:
         """Drop the node, and what only it kept, if nobody refers to it."""
+        if len(self.nodes) > self._most_nodes:
+            self._most_nodes = len(self.nodes)
         current: Node | None = node
         while current is not None and current.nlookup <= 0 and not current.files:
             if isinstance(current, Directory) and current.pins > 0:

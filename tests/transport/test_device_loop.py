@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.clock import scaled
-from unionfs.fuse.loop import SPIN_NS, Loop, Spin
+from unionfs.fuse.attention import SPIN_NS, Spin
+from unionfs.fuse.loop import Loop
 
 
 class Echo:
@@ -37,6 +38,9 @@ class Echo:
 
     def reply(self, message: bytes | bytearray | memoryview) -> None:
         self.answers.append(bytes(message))
+
+    def caller(self, buffer: memoryview) -> int:
+        return threading.get_native_id()
 
     def ended(self) -> None:
         self.over = True

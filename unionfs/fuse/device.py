@@ -180,6 +180,11 @@ class Device:
                 with contextlib.suppress(OSError):
                     os.write(self.fd, replies.error(unique, errno.EIO))
 
+    def caller(self, buffer: memoryview) -> int:
+        """The task that sent the request in the buffer."""
+        caller: int = _unpack(buffer)[PID]
+        return caller
+
     def ended(self) -> None:
         self.over = True
 

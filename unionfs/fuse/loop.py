@@ -5,8 +5,7 @@ Receiving, handling and replying are three functions of a `Channel`; the loop on
 they run. A request is served from the moment it is read to its reply; nothing is queued between.
 What other threads want done on the serving thread comes through `call`.
 
-Most of a round trip is the time until a sleeping server runs again, so after a reply the loop
-stays awake for a moment (`Spin`) before it sleeps in epoll.
+Between requests the loop sleeps in epoll, or stays awake for a moment; see `attention`.
 """
 
 from __future__ import annotations
@@ -17,12 +16,9 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic_ns
 
+from unionfs.fuse.attention import LONGEST_NS, SPIN, Attention, Spin
 from unionfs.typed import Final, Protocol
 
-# How long to stay awake after a reply. A client that goes on at once comes back within 20-80 µs.
-SPIN_NS: Final = 100_000
-_CONFIDENCE: Final = 16
-_LOAD_EVERY_NS: Final = 2_000_000
 # Requests of one session in a row before the others are looked at.
 _TURN: Final = 64
 # How much longer requests are served after `stop` if they never end.
@@ -45,59 +41,11 @@ class Channel(Protocol):
     def reply(self, message: bytes | bytearray | memoryview) -> None:
         """Send a reply. May be called from any thread."""
 
+    def caller(self, buffer: memoryview) -> int:
+        """The task (as of gettid(2)) that sent the request in the buffer, 0 if not known."""
+
     def ended(self) -> None:
         """The session is over; nothing more will be asked of the channel."""
-
-
-class Spin:
-    """Whether staying awake after a reply is worth it just now.
-
-    Each request that came while the loop was awake, or would have if it had been, speaks for it;
-    each spin in vain speaks twice against. It is never worth it where the CPUs have other work:
-    the client could not run.
-    """
-
-    __slots__ = ("_busy", "_checked", "_cpus", "_load", "_score", "_slept")
-
-    def __init__(self, load: int, cpus: int) -> None:
-        self._load = load
-        self._cpus = cpus
-        self._score = _CONFIDENCE // 2
-        self._busy = False
-        self._checked = 0
-        self._slept = 0
-
-    def until(self, now: int) -> int:
-        """Until when to stay awake, in monotonic ns; 0 to go to sleep at once."""
-        if self._score <= 0 or self._crowded(now):
-            self._slept = now
-            return 0
-        return now + SPIN_NS
-
-    def _crowded(self, now: int) -> bool:
-        """Whether at least as many other tasks want to run as there are CPUs."""
-        if now - self._checked > _LOAD_EVERY_NS:
-            self._checked = now
-            # proc_loadavg(5): the fourth field is runnable tasks, this one included.
-            running, _, _ = os.pread(self._load, 128, 0).split(b" ", 4)[3].partition(b"/")
-            self._busy = int(running) > self._cpus
-        return self._busy
-
-    def hit(self) -> None:
-        """A request came while awake."""
-        if self._score < _CONFIDENCE:
-            self._score += 1
-
-    def missed(self) -> None:
-        """None came."""
-        if self._score > 0:
-            self._score -= 2
-
-    def woken(self, now: int) -> None:
-        """A request ended a sleep. Waking takes about as long as a spin lasts."""
-        if self._slept and now - self._slept < 2 * SPIN_NS:
-            self.hit()
-        self._slept = 0
 
 
 class Loop:
@@ -107,6 +55,7 @@ class Loop:
     """
 
     __slots__ = (
+        "_attention",
         "_buffer",
         "_calls",
         "_channels",
@@ -132,6 +81,7 @@ class Loop:
         self._poll = select.epoll()
         self._poll.register(self._reader, select.EPOLLIN)
         self.spin = Spin(self._load, len(os.sched_getaffinity(0)))
+        self._attention: Attention | None = None
 
     @property
     def wakeup_fd(self) -> int:
@@ -168,6 +118,9 @@ class Loop:
         poll, spin, calls = self._poll.poll, self.spin, self._calls
         awake_until = 0
         while self._channels:
+            if len(self._channels) == 1 and not self._stop_by:
+                self._serve_only(*self._channels.items())
+                continue
             if awake_until:
                 ready = poll(0)
                 if not ready and not calls and not self._stop_by:
@@ -192,8 +145,64 @@ class Loop:
             if self._stop_by:
                 if not (served or calls) or monotonic_ns() > self._stop_by:
                     return
-            elif served and len(self._channels) > 1:
+            elif served:
                 awake_until = spin.until(monotonic_ns())
+
+    def _serve_only(self, only: tuple[int, Channel]) -> None:
+        """Serve the only channel until it is over, another is added, or `stop` was called."""
+        fd, channel = only
+        receive, handle, reply = channel.receive, channel.handle, channel.reply
+        buffer, view = self._buffer, self._view
+        poll, calls, spin, now = self._poll.poll, self._calls, self.spin, monotonic_ns
+        # Its thread is the one that serves.
+        attention = self._attention = self._attention or Attention(spin)
+        manner, left = attention.manner, attention.window
+        spent = awake_until = 0
+        before = now()
+        try:
+            while True:
+                size = receive(buffer)
+                if size > 0:
+                    if awake_until:
+                        spin.hit()
+                        awake_until = 0
+                    came = now()
+                    gap = came - before
+                    before = came
+                    spent += gap if gap < LONGEST_NS else LONGEST_NS
+                    answer = handle(view)
+                    if answer is not None:
+                        reply(answer)
+                    left -= 1
+                    if not left:
+                        attention.judge(spent, channel.caller(view))
+                        manner, left, spent = attention.manner, attention.window, 0
+                elif size < 0:
+                    self._remove(fd, channel)
+                    return
+                if calls:
+                    self._run_calls()
+                if self._stop_by or len(self._channels) != 1:
+                    return
+                if manner == SPIN:
+                    if size:
+                        continue
+                    if not awake_until:
+                        awake_until = spin.until(now())
+                        if awake_until:
+                            continue
+                    elif now() < awake_until:
+                        continue
+                    else:
+                        spin.missed()
+                        awake_until = 0
+                for ready, _ in poll(-1, 2):
+                    if ready == self._reader:
+                        os.read(ready, 4096)
+                    elif manner == SPIN:
+                        spin.woken(now())
+        finally:
+            attention.rest()
 
     def close(self) -> None:
         self._poll.close()
@@ -210,51 +219,26 @@ class Loop:
             self._calls.popleft()()
 
     def _serve(self, fd: int) -> bool:
-        """Serve one channel while it has requests; whether there was any.
+        """Serve one of several channels while it has requests; whether there was any.
 
-        With a single channel this is where the loop stays awake; with several it gives way to
-        the others after a while.
+        After a while it gives way to the others.
         """
         channel = self._channels.get(fd)
         if channel is None:
             return False
-        receive, handle, reply = channel.receive, channel.handle, channel.reply
-        buffer, view = self._buffer, self._view
-        calls, spin, now = self._calls, self.spin, monotonic_ns
-        alone = len(self._channels) == 1
-        served = 0
-        awake_until = 0
-        while True:
-            size = receive(buffer)
-            if size > 0:
-                if awake_until:
-                    spin.hit()
-                    awake_until = 0
-                answer = handle(view)
-                if answer is not None:
-                    reply(answer)
-                served += 1
-                if calls:
-                    self._run_calls()
-                if served >= _TURN:
-                    if not alone or self._stop_by:
-                        return True
-                    served = 1
-            elif size < 0:
+        for served in range(_TURN):
+            size = channel.receive(self._buffer)
+            if size < 0:
                 self._remove(fd, channel)
                 return True
-            elif awake_until:
-                if calls or self._stop_by:
-                    return True
-                if now() > awake_until:
-                    spin.missed()
-                    return True
-            else:
-                if not served or calls or self._stop_by or not alone:
-                    return served > 0
-                awake_until = spin.until(now())
-                if not awake_until:
-                    return True
+            if not size:
+                return served > 0
+            answer = channel.handle(self._view)
+            if answer is not None:
+                channel.reply(answer)
+            if self._calls:
+                self._run_calls()
+        return True
 
     def _remove(self, fd: int, channel: Channel) -> None:
         del self._channels[fd]

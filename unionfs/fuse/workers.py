@@ -8,6 +8,7 @@ they are first needed. What they run may touch `File`s, never the `Union`.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -22,9 +23,10 @@ _THREADS: Final = 4
 class Workers:
     """A pool of threads; jobs deal with their own errors."""
 
-    __slots__ = ("_jobs", "_lock", "_threads", "_unfinished")
+    __slots__ = ("_cpus", "_jobs", "_lock", "_threads", "_unfinished")
 
     def __init__(self) -> None:
+        self._cpus = os.sched_getaffinity(0)
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._unfinished = 0
@@ -42,6 +44,8 @@ class Workers:
         self._jobs.put(job)
 
     def _run(self) -> None:
+        # The serving thread, which starts this one, may keep to one CPU just now (`attention`).
+        os.sched_setaffinity(0, self._cpus)
         while True:
             job = self._jobs.get()
             if job is None:
