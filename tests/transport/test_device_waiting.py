@@ -72,7 +72,7 @@ def test_others_are_served_meanwhile(served: DeviceServed, fifo: Path, change: s
     merged = served.merged
     # While a rename is under way the VFS lets nobody look up new names in its directories.
     elsewhere = merged / "elsewhere"
-    os.listdir(merged)
+    os.lstat(elsewhere / "small")
     with ThreadPoolExecutor(1) as pool:
         future = begin(pool, served, lambda: CHANGES[change](merged))
         try:

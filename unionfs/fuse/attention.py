@@ -105,6 +105,7 @@ class Attention:
         "_allowed",
         "_cpu",
         "_expected",
+        "_kept",
         "_looks",
         "_spin",
         "_taken",
@@ -124,6 +125,7 @@ class Attention:
         self._trials: list[int] = []
         self._taken: dict[int, int] = {}
         self._expected = 0
+        self._kept = SLEEP
         self._looks = 0
         self._until_trial = _SOON
         self._worse = 0
@@ -165,6 +167,10 @@ class Attention:
             return
         taken = self._taken
         best = min(taken, key=taken.__getitem__)
+        if self._kept in taken and taken[best] > _BETTER * taken[self._kept]:
+            best = self._kept
+        self._until_trial = min(2 * self._until_trial, _LATE) if best == self._kept else _SOON
+        self._kept = best
         self._adopt(best, taken[best] * _LOOK // (_TRIAL * _ROUNDS))
 
     def _adopt(self, manner: int, expected: int) -> None:
@@ -180,6 +186,7 @@ class Attention:
             self._worse += 1
             if self._worse >= _PATIENCE:
                 self._looks = 0
+                self._until_trial = _SOON
         else:
             self._worse = 0
 
