@@ -59,6 +59,7 @@ def on_signals(taking_down: TakingDown, loop: Loop) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    loop.allow_blocking()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     woken = signal.set_wakeup_fd(loop.wakeup_fd, warn_on_full_buffer=False)
     try:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from time import monotonic_ns
 
 from unionfs.fuse.attention import LONGEST_NS, SPIN, Attention, Spin
+from unionfs.fuse.bell import Bell
 from unionfs.typed import Final, Protocol
 
 # Requests of one session in a row before the others are looked at.
@@ -56,6 +57,7 @@ class Loop:
 
     __slots__ = (
         "_attention",
+        "_bell",
         "_buffer",
         "_calls",
         "_channels",
@@ -82,11 +84,19 @@ class Loop:
         self._poll.register(self._reader, select.EPOLLIN)
         self.spin = Spin(self._load, len(os.sched_getaffinity(0)))
         self._attention: Attention | None = None
+        self._bell: Bell | None = None
 
     @property
     def wakeup_fd(self) -> int:
         """A descriptor that wakes the loop when written to, as signal.set_wakeup_fd takes it."""
-        return self._writer
+        return self._writer if self._bell is None else self._bell.writer
+
+    def allow_blocking(self) -> None:
+        """Let a single session be read by blocking reads, which saves a system call a request.
+
+        To be called from the main thread, before `wakeup_fd` is used.
+        """
+        self._bell = Bell(self._writer)
 
     def add(self, channel: Channel, size: int) -> None:
         """Serve a channel whose requests are at most `size` bytes long."""
@@ -109,7 +119,7 @@ class Loop:
 
     def _wake(self) -> None:
         try:
-            os.write(self._writer, b"\0")
+            os.write(self.wakeup_fd, b"\0")
         except BlockingIOError:
             return  # it is full of wake-ups already
 
@@ -158,7 +168,12 @@ class Loop:
         attention = self._attention = self._attention or Attention(spin)
         manner, left = attention.manner, attention.window
         spent = awake_until = 0
+        napping = False
         before = now()
+        bell = self._bell
+        if bell is not None:
+            bell.watch(fd)
+            os.set_blocking(fd, manner != SPIN)
         try:
             while True:
                 size = receive(buffer)
@@ -167,6 +182,10 @@ class Loop:
                         spin.hit()
                         awake_until = 0
                     came = now()
+                    if napping:
+                        napping = False
+                        os.set_blocking(fd, False)
+                        spin.woken(came)
                     gap = came - before
                     before = came
                     spent += gap if gap < LONGEST_NS else LONGEST_NS
@@ -176,7 +195,11 @@ class Loop:
                     left -= 1
                     if not left:
                         attention.judge(spent, channel.caller(view))
-                        manner, left, spent = attention.manner, attention.window, 0
+                        left, spent = attention.window, 0
+                        if manner != attention.manner:
+                            manner = attention.manner
+                            if bell is not None:
+                                os.set_blocking(fd, manner != SPIN)
                 elif size < 0:
                     self._remove(fd, channel)
                     return
@@ -196,15 +219,31 @@ class Loop:
                     else:
                         spin.missed()
                         awake_until = 0
-                for ready, _ in poll(-1, 2):
-                    if ready == self._reader:
-                        os.read(ready, 4096)
-                    elif manner == SPIN:
-                        spin.woken(now())
+                if bell is None:
+                    for ready, _ in poll(-1, 2):
+                        if ready == self._reader:
+                            os.read(ready, 4096)
+                        elif manner == SPIN:
+                            spin.woken(now())
+                elif not size:  # the bell was rung, or nobody came while awake
+                    napping = manner == SPIN
+                    os.set_blocking(fd, True)
+                    # What comes from here on rings after this line, so the read will end.
+                    self._run_calls()
+                    if not self._goes_on():
+                        return
         finally:
             attention.rest()
+            if bell is not None:
+                bell.watch(-1)
+                os.set_blocking(fd, False)
+
+    def _goes_on(self) -> bool:
+        return not self._stop_by and len(self._channels) == 1
 
     def close(self) -> None:
+        if self._bell is not None:
+            self._bell.close()
         self._poll.close()
         os.close(self._load)
         os.close(self._reader)
