@@ -28,6 +28,9 @@ _CHUNK: Final = 1 << 24
 _EARLY: Final = 1 << 23
 # Less than this is copied where it is asked for; more is a job for `CopyUp` (bytes).
 INLINE: Final = 1 << 20
+# Up to this much is read and written: copy_file_range(2) first sets up a pipe, and holes in it are
+# not worth a look (bytes).
+_SMALL: Final = 1 << 15
 _ACLS: Final = (names.ACL_ACCESS, names.ACL_DEFAULT)
 
 
@@ -318,8 +321,9 @@ class CopyUp:
             mark_impure(stack, parent)
         if mark and stack.index is not None:
             self._enter_index(mark, found.st_nlink)
-        with _kept_times(above):
-            os.rename(self._temporary, name, src_dir_fd=work.fd, dst_dir_fd=above)
+        before = os.stat(above)
+        os.rename(self._temporary, name, src_dir_fd=work.fd, dst_dir_fd=above)
+        _restore_times(above, before)
         self._done = True
         if node.links is not None and stack.index is not None:
             node.part, node.name = stack.index, node.links.name
@@ -436,6 +440,9 @@ def copy_content(
     if size and layer.clones and _clone(layer, source, target):
         os.ftruncate(target, size)
         return
+    if size <= _SMALL:
+        _copy_bytes(source, target, 0, size)
+        return
     found = os.fstat(source)
     if found.st_blocks * 512 >= found.st_size:
         _copy_extent(source, target, 0, size, step)
@@ -494,6 +501,10 @@ def _copy_extent(
             errno.EPERM,
         ):
             raise
+    _copy_bytes(source, target, position, end)
+
+
+def _copy_bytes(source: int, target: int, position: int, end: int) -> None:
     while position < end:
         if step is not None:
             step()
@@ -549,8 +560,14 @@ def _kept_times(dirfd: int):  # type: ignore[no-untyped-def]
     """Undo what an entry that no user made does to the times of the directory it lands in."""
     before = os.stat(dirfd)
     yield
-    with contextlib.suppress(OSError):
+    _restore_times(dirfd, before)
+
+
+def _restore_times(dirfd: int, before: os.stat_result) -> None:
+    try:
         _set_times(dirfd, b".", before)
+    except OSError:
+        return
 
 
 def redirect_data(stack: Stack, node: Node) -> None:

@@ -244,6 +244,15 @@ class Directory(Node):
         """Whether something lies below its upper part or could."""
         return len(self.parts) > 1 or self.parts[0].layer.index != 0
 
+    def has_in_upper(self, name: bytes) -> bool:
+        """Whether a visible name is known to stand for an object of the upper layer."""
+        table = self.names
+        if table is None or self.parts[0].layer.index:
+            return False
+        where = table.get(name)
+        top = -len(self.parts)
+        return where == top or (isinstance(where, tuple) and where[0] == top)
+
     def chain(self) -> Iterator[Directory]:
         """The directory and those above it, up to but without the root."""
         node = self

@@ -148,6 +148,8 @@ class _Move:
         stack = self.stack
         self._raise(moved, self.parent, self.name, self.source)
         copy_up_directory(stack, self.newparent)
+        if self._is_plain(moved) and self._to_free_name(moved):
+            return
         upper_target = self.target is not None and self.target.part.layer.index == 0
         covered = self.target is None and whiteout.stands_at(stack, self.newparent, self.newname)
         hides = self.new_below or covered
@@ -171,6 +173,29 @@ class _Move:
             stack.forget_names(replaced)
         elif self.target is not None:
             left(stack, leaver, self.target)
+
+    def _is_plain(self, moved: Node) -> bool:
+        """Whether one step will do: a file goes to a new name, and hides nothing anywhere."""
+        hides = self.target is not None or self.old_below
+        return not (hides or moved.is_dir or self.stack.marks.wh)
+
+    def _to_free_name(self, moved: Node) -> bool:
+        """Rename to a name that upper does not have; False, with nothing done, if it does.
+
+        That would be a whiteout: to try costs less than to look for one every time.
+        """
+        self._prepare(moved, self.newparent, False)
+        olddir, newdir = self.parent.parts[0].open(), self.newparent.parts[0].open()
+        try:
+            calls.renameat2(olddir, self.name, newdir, self.newname, calls.RENAME_NOREPLACE)
+        except OSError as problem:
+            # EINVAL: the filesystem has no such flag.
+            if problem.errno not in (errno.EEXIST, errno.EINVAL):
+                raise
+            return False
+        self._forget_old()
+        self._settle_at(moved, self.newparent, self.newname, False)
+        return True
 
     def exchange(self, moved: Node, replaced: Node) -> None:
         """RENAME_EXCHANGE: both names stay, what they stand for changes."""

@@ -179,7 +179,7 @@ class Stack:
             if ino not in self._by_ino:
                 self._by_ino[ino] = node
         self.nodes[node.id] = node
-        if node.part.layer.index == 0:
+        if node.ino != node.real and node.part.layer.index == 0:
             self.moved_up(node)
         if node.parent is not None:
             node.parent.pins += 1

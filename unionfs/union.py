@@ -224,6 +224,15 @@ class Union:
     ) -> None:
         rename.rename(self._stack, _directory(parent), name, _directory(newparent), newname, flags)
 
+    def moved_up_by_rename(self, parent: Node, name: bytes) -> Node | None:
+        """The lower file that renaming a name would copy up; None if there is no such thing."""
+        if not isinstance(parent, Directory) or not parent.merged or parent.has_in_upper(name):
+            return None
+        found = find(self._stack, parent, name)
+        if found is None or found.is_dir or not found.part.layer.index:
+            return None
+        return node_of(self._stack, parent, name, found)
+
     # -- content
 
     def open(self, node: Node, flags: int, caller: Caller | None = None) -> File:

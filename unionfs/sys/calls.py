@@ -107,6 +107,11 @@ class Handle(NamedTuple):
 
 
 _HANDLE_SPACE: Final = 128
+_HANDLE_ROOM: Final = struct.pack("=Ii", _HANDLE_SPACE, 0) + bytes(_HANDLE_SPACE)
+_HandleBuffer: Final = ctypes.c_char * len(_HANDLE_ROOM)
+_handle_head: Final = struct.Struct("=Ii").unpack_from
+# Where the call writes what nobody reads.
+_mount_id: Final = ctypes.byref(ctypes.c_int())
 
 
 def name_to_handle(dirfd: int, name: bytes, flags: int = 0) -> Handle:
@@ -114,13 +119,12 @@ def name_to_handle(dirfd: int, name: bytes, flags: int = 0) -> Handle:
 
     EOPNOTSUPP where the filesystem has none.
     """
-    buffer = ctypes.create_string_buffer(8 + _HANDLE_SPACE)
-    struct.pack_into("=I", buffer, 0, _HANDLE_SPACE)
-    mount_id = ctypes.c_int()
-    if _libc.name_to_handle_at(dirfd, name, buffer, ctypes.byref(mount_id), flags) != 0:
+    buffer = _HandleBuffer.from_buffer_copy(_HANDLE_ROOM)
+    if _libc.name_to_handle_at(dirfd, name, buffer, _mount_id, flags) != 0:
         raise _fail(name)
-    size, kind = struct.unpack_from("=Ii", buffer)
-    return Handle(kind, buffer.raw[8 : 8 + size])
+    raw = buffer.raw
+    size, kind = _handle_head(raw)
+    return Handle(kind, raw[8 : 8 + size])
 
 
 def open_by_handle(mountfd: int, handle: Handle, flags: int) -> int:

@@ -18,7 +18,7 @@ from unionfs.fuse.request import (
     names_at,
 )
 from unionfs.fuse.wire import Opcode
-from unionfs.node import Directory, Node, Stat
+from unionfs.node import Node, Stat
 from unionfs.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class Names:
 
     def _moves_below(self, parent: Node, name: bytes, head: Head, buffer: memoryview) -> bool:
         """Whether the request was put off until a lower file has been copied up to be renamed."""
-        if not (isinstance(parent, Directory) and parent.merged):
+        node = self._union.moved_up_by_rename(parent, name)
+        if node is None:
             return False
-        found = self._find(parent, name)
-        return found is not None and self._device.waiting.put_off_metadata(found[0], head, buffer)
+        return self._device.waiting.put_off_metadata(node, head, buffer)
