@@ -77,6 +77,7 @@ class Choices:
     lazytime: bool = False
     sync: bool = False
     dirsync: bool = False
+    passthrough: bool = True
     debug: bool = False
 
     def union(self, userxattr: bool) -> MountConfig:
@@ -126,6 +127,7 @@ class Choices:
             lazytime=self.lazytime,
             sync=self.sync,
             dirsync=self.dirsync,
+            passthrough=self.passthrough,
             debug=self.debug,
         )
 
@@ -393,6 +395,7 @@ _OFF_ONLY: Final[_Meanings] = {b"off": False}
 _SWITCHES: Final[dict[bytes, tuple[str | None, _Meanings]]] = {
     b"metacopy": ("metacopy", _ON_OFF),
     b"index": ("index", _ON_OFF),
+    b"passthrough": ("passthrough", _ON_OFF),
     b"journal": ("journal", _ON_OFF),
     # Inode numbers are unique and stable whatever the layers are: nothing to choose.
     b"xino": (None, {b"on": None, b"off": None, b"auto": None}),

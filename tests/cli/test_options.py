@@ -131,6 +131,8 @@ def test_union_options(text: bytes, field: str, value: object) -> None:
         (b"strictatime", "strictatime", True),
         (b"nodiratime", "nodiratime", True),
         (b"lazytime", "lazytime", True),
+        (b"passthrough=off", "passthrough", False),
+        (b"passthrough=off,passthrough=on", "passthrough", True),
         (b"sync", "sync", True),
         (b"dirsync", "dirsync", True),
         (b"fsname=a\\,b", "fsname", "a,b"),
