@@ -12,10 +12,10 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable
 
 from unionfs import names, origin
-from unionfs.layer import Layer, Part, proc_path
+from unionfs.content import Brake, copy_content
+from unionfs.layer import Part, proc_path
 from unionfs.links import write_links
 from unionfs.marks import list_xattrs
 from unionfs.node import Directory, Links, Node
@@ -23,14 +23,8 @@ from unionfs.stack import Stack
 from unionfs.sys import calls
 from unionfs.typed import Final
 
-_CHUNK: Final = 1 << 24
-# From this much on the disc begins to write while the copy goes on: an fsync ends it (bytes).
-_EARLY: Final = 1 << 23
 # Less than this is copied where it is asked for; more is a job for `CopyUp` (bytes).
 INLINE: Final = 1 << 20
-# Up to this much is read and written: copy_file_range(2) first sets up a pipe, and holes in it are
-# not worth a look (bytes).
-_SMALL: Final = 1 << 15
 _ACLS: Final = (names.ACL_ACCESS, names.ACL_DEFAULT)
 
 
@@ -115,7 +109,7 @@ class CopyUp:
         self._source = -1
         self._target = -1
         self._done = False
-        self._stopped = False
+        self._brake = Brake()
         self._parent = node.parent
         self._name = node.name
         if not stack.writable:
@@ -156,7 +150,9 @@ class CopyUp:
     @property
     def long(self) -> bool:
         """Whether the copy is worth a thread of its own."""
-        return self._source >= 0 and min(self._size, self._stat.st_blocks * 512) > INLINE
+        if self._source < 0 or self._metacopy:
+            return False
+        return min(self._size, self._stat.st_blocks * 512) > INLINE
 
     def metadata_only(self) -> None:
         """Leave the content below (overlayfs.rst, "Metadata only copy up"); before `copy`."""
@@ -170,7 +166,7 @@ class CopyUp:
             os.ftruncate(self._target, self._stat.st_size)
             return
         try:
-            copy_content(self._layer, self._source, self._target, self._size, self._go_on)
+            copy_content(self._layer, self._source, self._target, self._size, self._brake.check)
             if not self._stack.config.volatile and self._size:
                 os.fdatasync(self._target)
         except BaseException:
@@ -179,11 +175,7 @@ class CopyUp:
 
     def stop(self) -> None:
         """Let `copy`, in whatever thread it runs, end with ECANCELED at its next step."""
-        self._stopped = True
-
-    def _go_on(self) -> None:
-        if self._stopped:
-            raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
+        self._brake.pull()
 
     def publish(self) -> None:
         """Complete the copy and put it in its place; the node then stands for it.
@@ -379,7 +371,9 @@ def copy_up(stack: Stack, node: Node, size: int | None = None, *, metadata: bool
     """
     if node.is_upper:
         if node.data is not None and not metadata:
-            complete(stack, node, size)
+            completion = Completion(stack, node, size)
+            completion.copy()
+            completion.publish()
         return
     if isinstance(node, Directory):
         copy_up_directory(stack, node)
@@ -395,127 +389,74 @@ def _has_several_names(job: CopyUp) -> bool:
     return job.node.real_stat().st_nlink > 1
 
 
-def complete(stack: Stack, node: Node, size: int | None = None) -> None:
-    """Bring the content of a metadata-only copy up, then take its mark away."""
-    if node.data is None:
-        return
-    found = node.real_stat()
-    source = node.open_content(os.O_RDONLY)
-    try:
-        target = node.open_real(os.O_RDWR)
+class Completion:
+    """Bringing the content of a metadata-only copy up, in the steps of `CopyUp`.
+
+    While it is under way the copy keeps its mark, so it goes on standing for the content below.
+
+    node -- what is completed
+    """
+
+    def __init__(self, stack: Stack, node: Node, size: int | None = None) -> None:
+        """As for `CopyUp`; the node has `data`."""
+        assert node.data is not None
+        self.node = node
+        self._stack = stack
+        self._layer = node.data[0].layer
+        self._stat = found = node.real_stat()
+        self._size = found.st_size if size is None else min(size, found.st_size)
+        self._source = node.open_content(os.O_RDONLY)
+        self._target = -1
+        self._brake = Brake()
         try:
-            wanted = found.st_size if size is None else min(size, found.st_size)
-            copy_content(node.data[0].layer, source, target, wanted)
-            if not stack.config.volatile:
-                os.fsync(target)
-            os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
+            self._target = node.open_real(os.O_RDWR)
+        except BaseException:
+            self.abandon()
+            raise
+
+    @property
+    def long(self) -> bool:
+        """Whether it is worth a thread of its own."""
+        return self._size > INLINE
+
+    def copy(self) -> None:
+        """Move the content. Reads and writes only descriptors of its own."""
+        try:
+            copy_content(self._layer, self._source, self._target, self._size, self._brake.check)
+            if not self._stack.config.volatile:
+                os.fsync(self._target)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def stop(self) -> None:
+        """As of `CopyUp`."""
+        self._brake.pull()
+
+    def publish(self) -> None:
+        """Let the copy stand for its own content from now on."""
+        node, found = self.node, self._stat
+        try:
+            os.utime(self._target, ns=(found.st_atime_ns, found.st_mtime_ns))
+            os.removexattr(self._target, self._stack.marks.prefix + names.METACOPY)
         finally:
-            os.close(target)
-    finally:
-        os.close(source)
-    os.removexattr(
-        node.real_path(),
-        stack.marks.prefix + names.METACOPY,
-        follow_symlinks=node.follow,
-    )
-    node.data = None
-    for file in node.files or ():
-        file.follow_node()
+            self.abandon()
+        node.data = None
+        for file in node.files or ():
+            file.follow_node()
+
+    def abandon(self) -> None:
+        """Give up, or clean up after `publish`."""
+        for fd in (self._source, self._target):
+            if fd >= 0:
+                os.close(fd)
+        self._source = self._target = -1
 
 
 def read_symlink(node: Node) -> bytes:
     if node.fd >= 0:
         return os.readlink(b"", dir_fd=node.fd)
     return os.readlink(node.name, dir_fd=node.part.open())
-
-
-def copy_content(
-    layer: Layer, source: int, target: int, size: int, step: Callable[[], None] | None = None
-) -> None:
-    """Copy the first ``size`` bytes of a file of ``layer``: extents shared, holes kept as holes.
-
-    In this order: FICLONE (all of it), copy_file_range(2) extent by extent, read and write. `step`
-    is called before every piece, and may raise.
-    """
-    if size and layer.clones and _clone(layer, source, target):
-        os.ftruncate(target, size)
-        return
-    if size <= _SMALL:
-        _copy_bytes(source, target, 0, size)
-        return
-    found = os.fstat(source)
-    if found.st_blocks * 512 >= found.st_size:
-        _copy_extent(source, target, 0, size, step)
-        return
-    os.ftruncate(target, size)
-    position = 0
-    while position < size:
-        try:
-            start = os.lseek(source, position, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return
-            if error.errno != errno.EINVAL:
-                raise
-            start, end = position, size
-        else:
-            end = os.lseek(source, start, os.SEEK_HOLE) if start < size else size
-        _copy_extent(source, target, min(start, size), min(end, size), step)
-        position = end
-
-
-def _clone(layer: Layer, source: int, target: int) -> bool:
-    try:
-        calls.clone_file(source, target)
-    except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.ENOSYS):
-            layer.clones = False
-        elif error.errno not in (errno.EINVAL, errno.EPERM, errno.EBADF, errno.ETXTBSY):
-            raise
-        return False
-    return True
-
-
-def _copy_extent(
-    source: int, target: int, start: int, end: int, step: Callable[[], None] | None
-) -> None:
-    position = start
-    try:
-        while position < end:
-            if step is not None:
-                step()
-            wanted = min(end - position, _CHUNK)
-            copied = os.copy_file_range(source, target, wanted, position, position)
-            if copied == 0:
-                break
-            if copied >= _EARLY:
-                calls.start_writeback(target, position, copied)
-            position += copied
-    except OSError as error:
-        if error.errno not in (
-            errno.EXDEV,
-            errno.EINVAL,
-            errno.ENOSYS,
-            errno.EOPNOTSUPP,
-            errno.EBADF,
-            errno.EPERM,
-        ):
-            raise
-    _copy_bytes(source, target, position, end)
-
-
-def _copy_bytes(source: int, target: int, position: int, end: int) -> None:
-    while position < end:
-        if step is not None:
-            step()
-        data = os.pread(source, min(end - position, 1 << 20), position)
-        if not data:
-            return
-        view = memoryview(data)
-        while view:
-            written = os.pwrite(target, view, position)
-            position += written
-            view = view[written:]
 
 
 def _set_mark(target: int | bytes, name: bytes, value: bytes) -> None:

@@ -19,7 +19,7 @@ import stat
 
 from unionfs import attributes, copyup, make, remove, rename
 from unionfs.config import MountConfig
-from unionfs.copyup import CopyUp
+from unionfs.copyup import Completion, CopyUp
 from unionfs.lookup import find, node_of
 from unionfs.node import Caller, Directory, File, Node, Stat
 from unionfs.readdir import Listing
@@ -30,6 +30,7 @@ from unionfs.typed import Final
 __all__ = [
     "NOW",
     "Caller",
+    "Completion",
     "CopyUp",
     "Directory",
     "File",
@@ -274,13 +275,21 @@ class Union:
                 if node.nlookup <= 0:
                     self._stack.settle(node)
 
-    def copy_up_job(self, node: Node, size: int | None = None) -> CopyUp | None:
+    def copy_up_job(self, node: Node, size: int | None = None) -> CopyUp | Completion | None:
         """The copy-up that a verb about to be called would make, if it is long; else None.
 
         Run ``copy`` in any thread, then ``publish`` on the serving thread, then call the verb.
         """
         stack = self._stack
-        if node.is_upper or node.kind != stat.S_IFREG >> 12 or not stack.writable:
+        if node.kind != stat.S_IFREG >> 12 or not stack.writable:
+            return None
+        if node.is_upper:
+            if node.data is None:
+                return None
+            completion = Completion(stack, node, size)
+            if completion.long:
+                return completion
+            completion.abandon()
             return None
         found = node.real_stat()
         wanted = found.st_size if size is None else min(size, found.st_size)

@@ -22,7 +22,7 @@ from collections import Counter
 from typing import Any, NoReturn
 
 from unionfs.config import MountConfig, SessionConfig
-from unionfs.copyup import CopyUp
+from unionfs.copyup import Completion, CopyUp
 from unionfs.errors import UnionError
 from unionfs.fuse import device, negotiation, wire
 from unionfs.fuse.request import OPCODE, Message
@@ -79,15 +79,24 @@ def _withhold(names: list[str]) -> None:
 
 
 def _hold(fifo: str) -> None:
-    copy = CopyUp.copy
+    copy, complete = CopyUp.copy, Completion.copy
+
+    def wait() -> None:
+        with open(fifo, "rb"):
+            pass
 
     def held(self: CopyUp) -> None:
         if self.long:
-            with open(fifo, "rb"):
-                pass
+            wait()
         copy(self)
 
+    def held_completion(self: Completion) -> None:
+        if self.long:
+            wait()
+        complete(self)
+
     CopyUp.copy = held  # type: ignore[method-assign]
+    Completion.copy = held_completion  # type: ignore[method-assign]
 
 
 def _become(user: int) -> None:

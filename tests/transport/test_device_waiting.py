@@ -86,6 +86,33 @@ def test_others_are_served_meanwhile(served: DeviceServed, fifo: Path, change: s
     assert not copies(served)
 
 
+def test_others_are_served_while_a_metadata_only_copy_is_completed(
+    layers: Layers, start: Start, fifo: Path
+) -> None:
+    (layers.lower / "large").write_bytes(b"x" * SIZE)
+    os.utime(layers.lower / "large", (1, 2))
+    served = start(layers, held=fifo, config={"metacopy": True})
+    large = served.merged / "large"
+    os.chmod(large, 0o600)
+    with ThreadPoolExecutor(2) as pool:
+        opening = pool.submit(lambda: os.open(large, os.O_RDWR))
+        wait_until(lambda: served.state()["OPEN"] >= 1, "the open has come")
+        touching = pool.submit(os.utime, large, (3, 4))
+        os.mkdir(served.merged / "made")
+        assert large.read_bytes() == b"x" * SIZE
+        assert not opening.done()
+        let_go(fifo)
+        fd = opening.result(scaled(20))
+        touching.result(scaled(20))
+    assert os.stat(large).st_mtime == 4
+    os.pwrite(fd, b"y", 0)
+    os.close(fd)
+    assert large.read_bytes() == b"y" + b"x" * (SIZE - 1)
+    assert os.stat(large).st_mode & 0o777 == 0o600
+    assert (layers.upper / "large").stat().st_blocks * 512 >= SIZE
+    assert "trusted.overlay.metacopy" not in os.listxattr(layers.upper / "large")
+
+
 def test_all_who_need_the_copy_wait_for_the_one(served: DeviceServed, fifo: Path) -> None:
     merged = served.merged
 

@@ -257,6 +257,8 @@ class Handlers(pyfuse3.Operations):
         size = attr.st_size if fields.update_size else None
         if size is not None or not self._metacopy:
             await self._copy_up(node, size)
+        while (other := self._copying.get(node)) is not None:
+            await other.wait()  # whose end sets the times
         # Where the caller asked for UTIME_NOW the kernel has put its own time already. It also
         # sends the mode along where a chown or truncate takes setuid and setgid away (it does so as
         # long as FUSE_HANDLE_KILLPRIV is not negotiated, and libfuse does not ask for it).

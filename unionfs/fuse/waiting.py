@@ -17,7 +17,7 @@ from unionfs.node import Node
 from unionfs.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from unionfs.copyup import CopyUp
+    from unionfs.copyup import Completion, CopyUp
     from unionfs.fuse.workers import Workers
     from unionfs.union import Union
 
@@ -50,14 +50,14 @@ class Waiting:
         self._again = again
         self._refuse = refuse
         self._queues: dict[Node, list[PutOff]] = {}
-        self._jobs: set[CopyUp] = set()
+        self._jobs: set[CopyUp | Completion] = set()
         self._closed = False
 
     def put_off_metadata(self, node: Node, head: Head, buffer: memoryview) -> bool:
         """As `put_off`, for a change that leaves the content below where the union is so set."""
-        if node.is_upper or node.is_dir:
-            return False
-        if self._union.config.metacopy and node not in self._queues:
+        if node not in self._queues and (
+            self._union.config.metacopy or node.is_upper or node.is_dir
+        ):
             return False
         return self.put_off(node, None, head, buffer)
 
@@ -66,7 +66,7 @@ class Waiting:
 
         size -- how much of the content is needed; None for all
         """
-        if node.is_upper or node.is_dir:
+        if (node.data is None and node.is_upper) or node.is_dir:
             return False
         queue = self._queues.get(node)
         if queue is None:
@@ -97,7 +97,7 @@ class Waiting:
                     self._refuse(head, errno.EINTR)
                     return
 
-    def _copy(self, job: CopyUp) -> None:
+    def _copy(self, job: CopyUp | Completion) -> None:
         """On a worker."""
         failure = 0
         try:
@@ -106,7 +106,7 @@ class Waiting:
             failure = errno_of(error, "copy-up")
         self._call(lambda: self._publish(job, failure))
 
-    def _publish(self, job: CopyUp, failure: int) -> None:
+    def _publish(self, job: CopyUp | Completion, failure: int) -> None:
         """On the serving thread: put the copy in its place and serve who waited for it."""
         queue = self._queues.pop(job.node)
         self._jobs.discard(job)
