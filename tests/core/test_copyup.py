@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.core.conftest import ROOT, Bench
-from unionfs import copyup
+from unionfs import content
 from unionfs.copyup import INLINE
 
 
@@ -164,7 +164,7 @@ def test_given_up_job_leaves_nothing(bench: Bench) -> None:
 def test_job_stops_at_its_next_step(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when the daemon is to end: a copy of any length does not hold it up."""
     bench.lower(0, {"big": os.urandom(3 * INLINE)})
-    monkeypatch.setattr(copyup, "_CHUNK", INLINE)
+    monkeypatch.setattr(content, "_CHUNK", INLINE)
     union = bench.mount()
     job = union.copy_up_job(bench.node("big"))
     assert job is not None
