@@ -73,10 +73,10 @@ def _image(
         document = json.loads(_read(store, row.id))
         config.read(document)
         manifest = json.loads(_read(store, row.manifest))
-        diff_ids = document["rootfs"]["diff_ids"] or []
+        diff_ids = (document.get("rootfs") or {}).get("diff_ids") or []
         described = [(each["digest"], each["size"]) for each in manifest["layers"]]
         configuration = manifest["config"]["digest"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         yield Fault(thing, f"its configuration or manifest is damaged ({error})")
         return
     if diff_ids != [f"sha256:{layer.diff_id}" for layer in layers]:

@@ -251,9 +251,9 @@ class Reader:
         at = 0
         while at < len(block) and block[at]:
             space = block.find(b" ", at, at + 20)
-            digits = block[at : max(space, at)]
+            digits = block[at:space] if space > at else b""
             end = at + int(digits) if digits.isdigit() else 0
-            if not space < end <= len(block) or block[end - 1] != 0x0A:
+            if not at < space < end <= len(block) or block[end - 1] != 0x0A:
                 raise Damaged(f"at byte {self.at}: a pax record of a wrong length")
             key, equals, value = block[space + 1 : end - 1].partition(b"=")
             if not equals or not key:

@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Iterator
 
 from launcher.cli.context import Context
 from launcher.errors import LaunchError
@@ -29,6 +27,7 @@ COMMAND = Command(
 
 def run(arguments: Arguments, context: Context) -> int:
     """Save; a file that could not be written whole is not left behind."""
+    from launcher.cli.outputs import output_file
     from launcher.cli.progress import Progress
     from launcher.image.saving import FORMATS, save
     from launcher.image.store import Store
@@ -62,29 +61,6 @@ def run(arguments: Arguments, context: Context) -> int:
             sys.stdout.flush()
             save(store, images, 1, form, how, progress.update)
         else:
-            with _file(output) as fd:
+            with output_file(output, "save to") as fd:
                 save(store, images, fd, form, how, progress.update)
     return 0
-
-
-@contextlib.contextmanager
-def _file(path: bytes) -> Iterator[int]:
-    """A file that takes its name once it is whole; a device or pipe is written to as it is."""
-    special = os.path.exists(path) and not os.path.isfile(path)
-    fresh = path if special else b"%s.%d.new" % (path, os.getpid())
-    try:
-        flags = os.O_WRONLY | os.O_CLOEXEC | (0 if special else os.O_CREAT | os.O_TRUNC)
-        fd = os.open(fresh, flags, 0o666)
-        try:
-            yield fd
-        finally:
-            os.close(fd)
-        if not special:
-            os.rename(fresh, path)
-    except BaseException as error:
-        if not special:
-            with contextlib.suppress(OSError):
-                os.unlink(fresh)
-        if isinstance(error, OSError):
-            raise LaunchError("save to", path, error) from error
-        raise
