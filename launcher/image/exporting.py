@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from launcher import rootunion
 from launcher import record as records
+from launcher import rootunion
 from launcher.errors import LaunchError
 from launcher.image import flat
 from launcher.image.tar import Damaged

@@ -211,10 +211,10 @@ def _diff_ids(document: bytes, where: str, limits: Limits) -> list[str]:
     system = content.get("os") or "linux"
     if system != "linux":
         raise Damaged(f"{where}: it is for {shown(str(system)[:40])}")
-    rootfs = content.get("rootfs")
-    diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
-    if diff_ids is None:
-        diff_ids = []
+    rootfs = content.get("rootfs") or {}
+    if not isinstance(rootfs, dict):
+        raise Damaged(f"{where}: rootfs is not an object")
+    diff_ids = rootfs.get("diff_ids") or []
     if not isinstance(diff_ids, list) or len(diff_ids) > limits.layers:
         raise Damaged(f"{where}: diff_ids is not a list of at most {limits.layers} digests")
     return [_digest(each, f"{where}: diff_ids") for each in diff_ids]

@@ -118,8 +118,9 @@ def _rows(use: _Use) -> list[Row]:
     running = [each for each in use.containers if each[0].running is not None]
     mounted = [each for each in use.volumes if each[1]]
     total = sum(sizes.values())
+    kept = sum(sizes[tree] for tree in needed)
     return [
-        _row("Images", len(use.images), len(active), total, total - sum(map(sizes.get, needed))),  # type: ignore[arg-type]
+        _row("Images", len(use.images), len(active), total, total - kept),
         _row(
             "Containers",
             len(use.containers),
