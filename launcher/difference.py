@@ -8,11 +8,11 @@ in it, under its new one. And a directory in which anything was changed is chang
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final, NamedTuple
 
 from launcher import rootunion
 from launcher.paths import Paths
 from launcher.record import Record
+from launcher.typed import TYPE_CHECKING, Final, NamedTuple
 from unionfs import Flattened, diff
 
 if TYPE_CHECKING:

@@ -8,8 +8,10 @@ hierarchy exists.
 
 from __future__ import annotations
 
-from launcher.plan import Hierarchy
-from launcher.typed import Final, NamedTuple
+from launcher.typed import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from launcher.plan import Hierarchy
 
 __all__ = ["CONTROLLERS", "Mounted", "find", "shown_inside"]
 
@@ -65,6 +67,8 @@ def find() -> tuple[Mounted, ...]:
 
 def shown_inside(hierarchies: tuple[Mounted, ...]) -> tuple[Hierarchy, ...]:
     """The same hierarchies as a container mounts them below its /sys/fs/cgroup."""
+    from launcher.plan import Hierarchy  # of use to who starts containers only
+
     if len(hierarchies) == 1 and hierarchies[0].version == 2:
         return (Hierarchy(b"", b"cgroup2", ()),)
     shown = []

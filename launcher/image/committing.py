@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from launcher import events, rootunion
 from launcher import record as records
 from launcher.errors import LaunchError
-from launcher.image import catalog, changes, config, flat, layout
+from launcher.image import catalog, config, flat, layout
 from launcher.image.reference import tagged
 from launcher.image.store import Adding, Layer, Store
 from launcher.image.tar import Damaged
@@ -66,7 +66,7 @@ def commit(paths: Paths, entry: Entry, wishes: Wishes) -> Committed:
                 reason = f"its image {record.image_id[:12]} has been removed"
                 raise LaunchError("commit", entry.row.name, reason) from None
             document = layout.read_json(paths, record.image_id, "configuration of image")
-            settings = changes.apply(_settings(document, record), list(wishes.changes))
+            settings = _changed(_settings(document, record), wishes.changes)
             config.read({"config": settings})
             layer = _layer(paths, entry, record, adding, below, wishes.pause, notes)
             layers = list(below) if layer is None else [*below, layer]
@@ -141,6 +141,14 @@ def _settings(document: dict[str, Any], record: Record) -> dict[str, Any]:
     if record.exposed:
         settings["ExposedPorts"] = {each: {} for each in record.exposed}
     return settings
+
+
+def _changed(settings: dict[str, Any], instructions: Sequence[str]) -> dict[str, Any]:
+    if not instructions:
+        return settings
+    from launcher.image import changes
+
+    return changes.apply(settings, list(instructions))
 
 
 def _document(

@@ -275,6 +275,9 @@ class Adding:
 
     def close(self) -> None:
         """Remove what did not become part of an image."""
+        with contextlib.suppress(OSError):
+            os.rmdir(self.place)  # all of it has become part of an image
+            return
         from shutil import rmtree
 
         rmtree(self.place, ignore_errors=True)
