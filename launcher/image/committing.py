@@ -53,13 +53,14 @@ class Committed(NamedTuple):
     notes: tuple[str, ...]
 
 
-def commit(paths: Paths, entry: Entry, wishes: Wishes) -> Committed:
+def commit(store: Store, entry: Entry, wishes: Wishes) -> Committed:
     """Make an image of a container as it is now. Raises LaunchError; nothing is left behind."""
+    paths = store.paths
     names = [] if wishes.name is None else [tagged(wishes.name)]
     record = records.load(paths, entry.row.id)
     notes: dict[str, None] = {}
     try:
-        with Store(paths) as store, store.adding() as adding:
+        with store.adding() as adding:
             try:
                 below = store.layers(catalog.find_image(store.db, record.image_id).id)
             except LaunchError:

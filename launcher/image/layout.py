@@ -145,7 +145,7 @@ def index(paths: Paths, db: sqlite3.Connection) -> dict[str, Any]:
 
 def write_index(paths: Paths, db: sqlite3.Connection) -> None:
     """Write index.json as the database has it; inside a transaction, so that none overtakes."""
-    content = json.dumps(index(paths, db), indent=1).encode()
+    content = json.dumps(index(paths, db)).encode()
     write_durably(paths.root + b"/index.json", content)
 
 

@@ -15,7 +15,6 @@ to `layout`, what is entered to `catalog`.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import stat
@@ -27,6 +26,8 @@ from launcher import database
 from launcher.image import catalog, config, layermarks, layout, limits
 from launcher.image.arrival import Arrival, Arrived
 from launcher.image.catalog import ImageRow, LayerRow
+from launcher.image.digest import Digest
+from launcher.image.digest import of as digest_of
 from launcher.image.tar import Damaged
 from launcher.image.tarread import Reader, Whole
 from launcher.image.tarwrite import Writer
@@ -200,7 +201,7 @@ class Adding:
     def stage(self, fill: Callable[[Writer], None]) -> Arrived:
         """The first half of `write`: the archive. What it was made from may change afterwards."""
         blob = self._new_file()
-        digest = hashlib.sha256()
+        digest = Digest()
         try:
             with open(blob, "wb", buffering=_BUFFER, closefd=False) as file:
                 flushed = 0
@@ -298,7 +299,7 @@ class Adding:
 
     def _put(self, content: bytes) -> str:
         """Keep a blob that is small. Its digest."""
-        digest = hashlib.sha256(content).hexdigest()
+        digest = digest_of(content)
         fd = self._new_file()
         with open(fd, "wb") as file:
             file.write(content)
@@ -400,7 +401,7 @@ def chain_ids(diff_ids: Sequence[str]) -> list[str]:
     for diff_id in diff_ids:
         if found:
             text = f"sha256:{found[-1]} sha256:{diff_id}"
-            found.append(hashlib.sha256(text.encode()).hexdigest())
+            found.append(digest_of(text.encode()))
         else:
             found.append(diff_id)
     return found

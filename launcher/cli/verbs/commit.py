@@ -37,13 +37,16 @@ COMMAND = Command(
 def run(arguments: Arguments, context: Context) -> int:
     """Commit and print the new image's id."""
     from launcher.image.committing import Wishes, commit
+    from launcher.image.store import Store
     from launcher.state import State
 
     if not 1 <= len(arguments.operands) <= 2:
         raise UsageError("commit", "", "name a container, and what the image is to be called")
     container, *name = map(os.fsdecode, arguments.operands)
-    with State(context.paths) as state:
-        entry = state.find(container)
+    state = State(context.paths)
+    # Closing the database would cost more than finding the container: it ends with the process.
+    context.kept.append(state)
+    entry = state.find(container)
     wishes = Wishes(
         name[0] if name else None,
         os.fsdecode(arguments.one("--author") or b""),
@@ -51,7 +54,9 @@ def run(arguments: Arguments, context: Context) -> int:
         tuple(map(os.fsdecode, arguments.all("--change"))),
         arguments.one("--pause") != b"false",
     )
-    made = commit(context.paths, entry, wishes)
+    store = Store(context.paths)
+    context.kept.append(store)
+    made = commit(store, entry, wishes)
     if not arguments.has("--quiet"):
         for note in made.notes:
             sys.stderr.write(f"lamina: commit: {note}\n")
