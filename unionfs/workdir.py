@@ -222,9 +222,17 @@ def refuse_overlap(upper: bytes, work: bytes, lower: tuple[bytes, ...]) -> None:
         for other, role in ((real_upper, "upper"), (real_work, "work")):
             if _inside(real, other):
                 raise UnionError("use lower layer", path, f"it lies inside the {role} directory")
-            if _inside(other, real) and not os.path.ismount(real):
+            if _inside(other, real) and not _tops_mount(real):
                 thing = upper if role == "upper" else work
                 raise UnionError(f"use {role} directory", thing, "it lies inside a lower layer")
+
+
+def _tops_mount(path: bytes) -> bool:
+    above = os.path.dirname(path)
+    return path == above or (
+        calls.statx(calls.AT_FDCWD, path, 0).mount_id
+        != calls.statx(calls.AT_FDCWD, above, 0).mount_id
+    )
 
 
 def _inside(path: bytes, other: bytes) -> bool:

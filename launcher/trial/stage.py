@@ -155,6 +155,7 @@ class _Stage:
         kernel.mount_setattr(
             kernel.AT_FDCWD, b"/", recursive=True, propagation=kernel.MS_SLAVE
         )  # fmt: skip
+        _ = unionfs.Union, unionfs.run  # loaded once, for all servers
         for number in range(len(self._trial.places)):
             self._serve(number)
         for inner in self._shown:

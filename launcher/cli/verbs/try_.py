@@ -6,7 +6,6 @@ from __future__ import annotations
 import sys
 
 from launcher.cli.context import Context
-from launcher.errors import LaunchError
 from launcher.typed import TYPE_CHECKING
 from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command, Flag, UsageError
 
@@ -32,8 +31,6 @@ COMMAND = Command(
     ordered=True,
 )
 
-_FAILED = 125
-
 
 def run(arguments: Arguments, context: Context) -> int:
     """Run the command, show what it changed, decide; returns the command's exit status."""
@@ -51,13 +48,7 @@ def run(arguments: Arguments, context: Context) -> int:
 
     network = (arguments.one("--network") or b"none").decode(errors="replace")
     base = arguments.one("--base") or b"/"
-    try:
-        tried = attempt(context.paths, base, tuple(arguments.operands), network)
-    except LaunchError as error:
-        # The command's own failures to start have docker's statuses: 126, 127.
-        sys.stderr.write(f"lamina: {error}\n")
-        return error.status
-    trial, ended, items = tried
+    trial, ended, items = attempt(context.paths, base, tuple(arguments.operands), network)
     for each in ended.warnings:
         sys.stderr.write(f"lamina: warning: {each}\n")
     record.sweep(context.paths)
@@ -105,9 +96,9 @@ def _ask(trial: Trial, items: list[Item]) -> str:
     if trial.status:
         sys.stderr.write(f"The command ended with status {trial.status}.\n")
     while True:
-        sys.stderr.write("Apply these changes? [y]es, [N]o, [k]eep for later, [d]iff: ")
-        sys.stderr.flush()
         try:
+            sys.stderr.write("Apply these changes? [y]es, [N]o, [k]eep for later, [d]iff: ")
+            sys.stderr.flush()
             line = sys.stdin.readline()
         except KeyboardInterrupt:
             line = ""
