@@ -24,7 +24,7 @@ from launcher.typed import TYPE_CHECKING, Final, NamedTuple, Protocol
 if TYPE_CHECKING:
     from launcher.sys.inotify import Inotify
 
-__all__ = ["Event", "Follower", "note", "note_container", "past"]
+__all__ = ["Event", "Follower", "note", "note_container", "note_image", "past"]
 
 _LARGEST: Final = 1 << 20
 
@@ -85,6 +85,12 @@ def note_container(
     attributes = dict(labels or getattr(container, "labels", ()))
     attributes |= {"image": container.image, "name": container.name} | more
     note(paths, "container", action, container.id, attributes)
+
+
+def note_image(paths: Paths, action: str, id: str, name: str = "") -> None:
+    """As `note`, of an image: the digits of its id, and the name that is meant."""
+    digest = id if id.startswith("sha256:") else "sha256:" + id
+    note(paths, "image", action, digest, {"name": name or digest})
 
 
 def _rotate(fd: int, path: bytes) -> None:

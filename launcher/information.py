@@ -12,7 +12,6 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
-from typing import Any, Final
 
 from launcher import database
 from launcher.cgroup import hierarchies
@@ -21,6 +20,7 @@ from launcher.documents import ABSENT_LIST, GoMap
 from launcher.paths import Paths
 from launcher.rfc3339 import rfc3339_fixed
 from launcher.state import State
+from launcher.typed import Any, Final
 
 __all__ = ["info", "version"]
 

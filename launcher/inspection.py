@@ -8,6 +8,7 @@ machine where they mean nothing either.
 
 from __future__ import annotations
 
+import json
 import os
 
 from launcher import volumes
@@ -106,9 +107,23 @@ def _state(paths: Paths, entry: Entry, record: Record) -> dict[str, Any]:
 def _health(paths: Paths, entry: Entry, record: Record) -> dict[str, Any] | Absent:
     if record.health is None or record.health.test[:1] in ((), ("NONE",)):
         return ABSENT_STRUCT
-    running = entry.running
-    status = (running.health if running is not None else "") or "unhealthy"
-    return {"Status": status, "FailingStreak": 0, "Log": []}
+    found: dict[str, Any] = {}
+    if entry.running is not None:
+        # The supervisor writes it down beside running.json, in docker's terms but for the times.
+        try:
+            with open(paths.runtime(entry.row.id) + b"/health.json", "rb") as file:
+                found = json.loads(file.read())
+        except (OSError, ValueError):
+            found = {"Status": entry.running.health or "starting"}
+    results = [
+        each | {"Start": rfc3339(each["Start"]), "End": rfc3339(each["End"])}
+        for each in found.get("Log", ())
+    ]
+    return {
+        "Status": found.get("Status", "unhealthy"),
+        "FailingStreak": found.get("FailingStreak", 0),
+        "Log": results,
+    }
 
 
 def _host_config(record: Record) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import os
 import time
-from typing import NamedTuple
 
 from launcher.cgroup import hierarchies
 from launcher.cgroup.accounts import Accounts
 from launcher.cgroup.group import Group
+from launcher.typed import NamedTuple
 
 __all__ = ["Sample", "Usage", "sample", "usage"]
 

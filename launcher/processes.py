@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import time
-from typing import NamedTuple
 
 from launcher.cgroup import hierarchies
 from launcher.cgroup.group import Group
+from launcher.typed import NamedTuple
 
 __all__ = ["Process", "look", "pids_of"]
 

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable
 
+from launcher import events
 from launcher.errors import LaunchError
 from launcher.image import catalog, layout
 from launcher.image.catalog import ImageRow
@@ -50,6 +51,7 @@ def remove(store: Store, text: str, *, force: bool) -> Removed:
         meant = catalog.said_name(store.db, row.id, text)
         if meant and len(names) > 1:
             _untag(store, [meant])
+            events.note_image(store.paths, "untag", row.id, meant)
             return Removed((meant,), ())
         if not meant and not force:
             repositories = {name.rpartition(":")[0] for name in names}
@@ -63,9 +65,12 @@ def remove(store: Store, text: str, *, force: bool) -> Removed:
         if running and not meant:
             raise LaunchError("remove image", text, f"container {running} runs on it")
         _untag(store, names)
+        for name in names:
+            events.note_image(store.paths, "untag", row.id, name)
         if running:
             return Removed(tuple(names), ())
         gone = _drop(store, row)
+        events.note_image(store.paths, "delete", row.id)
     collect(store, wait=False)
     return Removed(tuple(names), gone)
 
@@ -87,6 +92,7 @@ def prune(
                 _untag(store, names)
                 untagged += names
                 gone += _drop(store, row)
+                events.note_image(store.paths, "delete", row.id)
     return Removed(tuple(untagged), tuple(gone)), collect(store, wait=True)
 
 

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
+from launcher import events
 from launcher.errors import LaunchError
 from launcher.image import changes, config, pack
 from launcher.image.reference import tagged
@@ -53,6 +54,7 @@ def import_image(
             history = [{"created": rfc3339(now), "comment": said}]
             document = config.new(settings, [layer.diff_id], now, history, comment=said)
             id = adding.image(document, [layer], names)
+            events.note_image(paths, "import", id, names[0] if names else "")
             return Imported(id, tuple(adding.notes))
     except (Damaged, OSError) as error:
         reason = error if isinstance(error, OSError) else str(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from launcher import events
 from launcher.errors import LaunchError
 from launcher.image import layout
 from launcher.image.bundle import Bundle, open_bundle
@@ -40,6 +41,8 @@ def load(paths: Paths, source: bytes, watch: Watch | None = None) -> Loaded:
                 new = _Loading(store, adding, bundle, watch).images()
             ids = adding.images(new)
             named = tuple((id, each.names) for id, each in zip(ids, new, strict=True))
+            for id, names in named:
+                events.note_image(paths, "load", id, names[0] if names else "")
             return Loaded(named, tuple(adding.notes))
     except (Damaged, OSError) as error:
         reason = error if isinstance(error, OSError) else str(error)

@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 
+from launcher import events
 from launcher.errors import LaunchError
 from launcher.image import catalog, compression, config, layout, tar
 from launcher.image.catalog import ImageRow, LayerRow
@@ -66,6 +67,8 @@ def save(
                 saving.docker_archive(target)
         except Damaged as error:
             raise LaunchError("save", references[0], f"{error} (see lamina fsck)") from error
+    for each in wanted:
+        events.note_image(store.paths, "save", each.row.id, *each.names[:1])
 
 
 def _wanted(store: Store, references: Sequence[str]) -> list[_Wanted]:

@@ -79,4 +79,14 @@ def run(
     if life.started is None or life.state != "running":
         raise LaunchError("execute in container", id, "it is not running")
     launch = launching.enter(life, life.started, wanted, stdio, terminal)
-    return Exec(life, start.start(launch, life.group), on_exit)
+    words = b" ".join(wanted.args).decode(errors="replace")
+    number = os.urandom(32).hex()
+
+    def exited(code: int) -> None:
+        life.note("exec_die", execID=number, exitCode=str(code))
+        on_exit(code)
+
+    life.note(f"exec_create: {words}", execID=number)
+    made = Exec(life, start.start(launch, life.group), exited)
+    life.note(f"exec_start: {words}", execID=number)
+    return made

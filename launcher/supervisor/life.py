@@ -414,12 +414,17 @@ class Life:
             return
         if timeout != 0:
             self.signal(number or self.record.stop_signal)
+            self.note("kill", signal=str(int(number or self.record.stop_signal)))
         if self.state == "paused":
             self.thaw()
         if timeout == 0:
-            self.kill()
+            self._kill_at_last()
         elif timeout > 0 and "kill" not in self._timers:
-            self.after("kill", timeout, self.kill)
+            self.after("kill", timeout, self._kill_at_last)
+
+    def _kill_at_last(self) -> None:
+        self.kill()
+        self.note("kill", signal=str(int(signal.SIGKILL)))
 
     def kill(self) -> None:
         """End the container's processes at once."""
@@ -481,12 +486,12 @@ class Life:
         self._oom = self.group.oom_kills() > 0
         for name in list(self._timers):
             self._cancel(name)
-        for action in self.on_end:
-            action()
-        self.on_end.clear()
         if self._oom:
             self.note("oom")
         self.note("die", exitCode=str(self._code))
+        for action in self.on_end:
+            action()
+        self.on_end.clear()
         if not self._has_own_pids():
             # What it left in a namespace that goes on.
             self.group.kill()
@@ -553,6 +558,7 @@ class Life:
                 self.refuse(asked, error)
             return
         if asked is not None:
+            self.note("restart")
             self.reply(asked, {"started": self._pid()})
 
     def _enter_start(self) -> None:

@@ -75,6 +75,7 @@ def _timeout(life: Life, fields: _Fields) -> float:
 
 def _stop(life: Life, peer: Peer, fields: _Fields) -> None:
     life.waiters.append(peer)
+    life.on_end.append(lambda: life.note("stop"))
     life.stop(_timeout(life, fields), fields["signal"])
 
 
@@ -83,6 +84,7 @@ def _restart(life: Life, peer: Peer, fields: _Fields) -> None:
     if life.state == "restarting":
         life.restart_now()
     else:
+        life.on_end.append(lambda: life.note("stop"))
         life.stop(_timeout(life, fields), fields["signal"])
 
 

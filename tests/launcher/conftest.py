@@ -42,7 +42,8 @@ def _nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     descriptors = os.listdir("/proc/self/fd")
     yield
     # Other mounts of the machine come and go.
-    assert str(tmp_path_factory.getbasetemp()) not in Path("/proc/self/mountinfo").read_text()
+    mounts = Path("/proc/self/mountinfo").read_bytes()
+    assert bytes(tmp_path_factory.getbasetemp()) not in mounts
     assert os.listdir("/proc/self/fd") == descriptors
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)

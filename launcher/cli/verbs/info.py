@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 from launcher.cli.context import Context
 from launcher.cli.sizes import binary_size
 from launcher.documents import Absent, json_text
 from launcher.information import info
+from launcher.typed import Any
 from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command, Flag, UsageError
 
 COMMAND = Command(

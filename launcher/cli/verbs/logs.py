@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Iterable
-from typing import BinaryIO
 
 from launcher import logs
 from launcher.cli.context import Context
@@ -16,7 +15,11 @@ from launcher.logs import Piece
 from launcher.record import glance
 from launcher.rfc3339 import rfc3339_fixed
 from launcher.state import State
+from launcher.typed import TYPE_CHECKING
 from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command, Flag, UsageError
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 COMMAND = Command(
     "lamina logs",

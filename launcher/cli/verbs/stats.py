@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Final
 
 from launcher.cgroup import hierarchies
 from launcher.cli.context import Context
@@ -15,6 +14,7 @@ from launcher.cli.sizes import binary_size, decimal_size
 from launcher.documents import Row
 from launcher.measure import Sample, Usage, sample, usage
 from launcher.state import Entry, State
+from launcher.typed import Final
 from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command, Flag
 
 COMMAND = Command(

@@ -18,6 +18,7 @@ COMMAND = Command(
 
 def run(arguments: Arguments, context: Context) -> int:
     """Name the image; a name that another one had is taken from that."""
+    from launcher import events
     from launcher.image import catalog
     from launcher.image.reference import tagged
     from launcher.image.store import Store
@@ -31,5 +32,7 @@ def run(arguments: Arguments, context: Context) -> int:
 
         find(context.paths, image)  # which makes it, if need be
     with Store(context.paths) as store, store.change():
-        catalog.add_name(store.db, name, catalog.find_image(store.db, image).id)
+        id = catalog.find_image(store.db, image).id
+        catalog.add_name(store.db, name, id)
+    events.note_image(context.paths, "tag", id, name)
     return 0

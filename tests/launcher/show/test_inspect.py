@@ -191,7 +191,14 @@ def test_the_state_over_a_life(made: Made) -> None:
         "StartedAt": rfc3339(made.now - 30 * SECOND),
         "Health": running["Health"],
     }
-    assert running["Health"]["Status"] == "healthy"
+    assert running["Health"] == {"Status": "healthy", "FailingStreak": 0, "Log": []}
+    result = {"Start": made.now, "End": made.now + 5, "ExitCode": 1, "Output": "no\n"}
+    content = {"Status": "unhealthy", "FailingStreak": 2, "Log": [result]}
+    with open(made.paths.runtime(record.id) + b"/health.json", "w") as file:
+        json.dump(content, file)
+    assert state(made, "x")["Health"] == content | {
+        "Log": [result | {"Start": rfc3339(made.now), "End": rfc3339(made.now + 5)}]
+    }
     assert shown(made, "x")["RestartCount"] == 2
     made.start(record, 30, "paused")
     assert (state(made, "x")["Status"], state(made, "x")["Paused"]) == ("paused", True)
