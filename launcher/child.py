@@ -507,7 +507,15 @@ def _set_parent_death_signal(state: _State, step: steps.SetParentDeathSignal) ->
 
 
 def _close_descriptors(state: _State, step: steps.CloseDescriptors) -> None:
-    process.close_all_but((*step.keep, state.status))
+    keep = (*step.keep, state.status)
+    try:
+        process.close_all_but(keep)
+    except OSError:
+        # The container's own filter may know nothing of close_range(2): one by one, then.
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) not in keep:
+                with contextlib.suppress(OSError):
+                    os.close(int(name))
 
 
 def _exec(_: _State, step: steps.Exec) -> None:

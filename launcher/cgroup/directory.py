@@ -57,6 +57,17 @@ class Directory:
         except OSError as error:
             raise LaunchError(f"write {value} to", path, error) from error
 
+    def takes(self, name: str, value: str) -> bool:
+        """`write`, for what the kernel may have no means for, although it offers the file."""
+        try:
+            self.write(name, value)
+        except LaunchError as error:
+            reason = error.__cause__
+            if isinstance(reason, OSError) and reason.errno == errno.EOPNOTSUPP:
+                return False
+            raise
+        return True
+
     def has(self, name: str) -> bool:
         """Whether the kernel offers a file here."""
         return os.access(self.path + b"/" + name.encode(), os.F_OK)

@@ -134,8 +134,10 @@ class V1:
                 if resources.blkio_weight:
                     self._directory.write(weight, str(resources.blkio_weight))
                 for each in resources.blkio_weight_device:
+                    # Weights are the scheduler's, and this device's may be another.
                     line = f"{each.major}:{each.minor} {each.weight}"
-                    self._directory.write(f"{weight}_device", line)
+                    if not self._directory.takes(f"{weight}_device", line):
+                        missing.append("block I/O weight")
         throttles: tuple[tuple[str, tuple[BlockThrottle, ...]], ...] = (
             ("read_bps", resources.blkio_read_bps),
             ("write_bps", resources.blkio_write_bps),

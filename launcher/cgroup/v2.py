@@ -55,7 +55,8 @@ class V2:
             if not self._directory.has(name):
                 missing.append(what)
                 continue
-            self._directory.write(name, text)
+            if not self._directory.takes(name, text):
+                missing.append(what)
         if resources.devices:
             try:
                 device_filter.attach(self.descriptor(), resources.devices)

@@ -180,6 +180,8 @@ def compile_profile(profile: Mapping[str, Any], capabilities: frozenset[str]) ->
                 if action != default:
                     _add(filter_, libseccomp, action, number, comparisons)
         program = filter_.program()
+    if default in (_ACTIONS["SCMP_ACT_ALLOW"], _ACTIONS["SCMP_ACT_LOG"]):
+        return program  # what it does not know it lets through
     return _unknown_is_missing(native, newest) + program
 
 

@@ -24,7 +24,6 @@ from collections.abc import Callable
 
 from launcher import record as records
 from launcher.errors import LaunchError
-from launcher.supervisor import launching
 from launcher.supervisor.life import Life
 from launcher.supervisor.peers import Peer
 from launcher.typed import Any, Final
@@ -146,7 +145,7 @@ def _update(life: Life, peer: Peer, fields: _Fields) -> None:
     life.record = records.load(life.paths, life.record.id)
     missing: tuple[str, ...] = ()
     if life.group is not None:
-        missing = life.group.limit(launching.resources(life.record))
+        missing = life.group.limit(life.record.resources)
     life.reply(peer, {"warnings": list(missing)})
 
 

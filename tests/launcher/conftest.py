@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from launcher.cgroup.group import Group
 from launcher.spec import Resources
 from tests.launcher import box
+from tests.launcher.command import Lamina
 
 
 @pytest.fixture(scope="session")
@@ -65,3 +67,21 @@ def make_group() -> Iterator[Callable[[Resources], Group]]:
     for group in made:
         group.remove()
         assert not [path for path in group.paths() if os.path.exists(path)]
+
+
+@pytest.fixture(scope="session")
+def lamina_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lamina]:
+    """`lamina` with a root of its own, for all tests of a session."""
+    lamina = Lamina(tmp_path_factory.mktemp("lamina") / "root")
+    lamina.good("create", "--name", "first", "busybox")  # the image is made once
+    lamina.clear()
+    yield lamina
+    shutil.rmtree(os.fsdecode(lamina.paths.run))
+
+
+@pytest.fixture
+def lamina(lamina_root: Lamina) -> Iterator[Lamina]:
+    """`lamina`, of which a test must leave nothing that runs; what it made is cleared away."""
+    yield lamina_root
+    lamina_root.clear()
+    lamina_root.nothing_runs()
