@@ -46,6 +46,9 @@ _TIOCGPTPEER: Final = 0x5441
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP: Final = 1
 
+# path_resolution(7)
+_MOST_LINKS: Final = 40
+
 _DESCEND: Final = os.O_PATH | os.O_DIRECTORY
 
 
@@ -123,26 +126,33 @@ def _open(state: _State, path: bytes, flags: int = os.O_PATH) -> int:
     )
 
 
-def _directory(state: _State, path: bytes, mode: int = 0o755) -> int:
-    """A descriptor of the directory at `path`, made with what is missing above it."""
+def _directory(state: _State, path: bytes, mode: int = 0o755, links: int = _MOST_LINKS) -> int:
+    """A descriptor of the directory at `path`, made with what is missing above it.
+
+    Where a symlink of the rootfs's leads to nothing, what it names is made, within the rootfs.
+    """
     try:
         return _open(state, path, _DESCEND)
     except FileNotFoundError:
         above, name = _split(path)
         if not name:
             raise
-    parent = _directory(state, above)
+    parent = _directory(state, above, links=links)
     try:
         os.mkdir(name, mode, dir_fd=parent)
     except FileExistsError:
-        pass  # a symlink to nowhere: opening it fails below, with its own reason
+        target = _target(parent, above, name, links)
+        os.close(_directory(state, target, mode, links - 1))
     finally:
         os.close(parent)
     return _open(state, path, _DESCEND)
 
 
-def _file(state: _State, path: bytes) -> int:
-    """A descriptor of the object at `path`, made as an empty file if there is none."""
+def _file(state: _State, path: bytes, links: int = _MOST_LINKS) -> int:
+    """A descriptor of the object at `path`, made as an empty file if there is none.
+
+    Symlinks that lead to nothing are taken as `_directory` takes them.
+    """
     try:
         return _open(state, path)
     except FileNotFoundError:
@@ -151,9 +161,19 @@ def _file(state: _State, path: bytes) -> int:
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         os.close(os.open(name, flags, 0o644, dir_fd=parent))
+    except FileExistsError:
+        target = _target(parent, above, name, links)
+        os.close(_file(state, target, links - 1))
     finally:
         os.close(parent)
     return _open(state, path)
+
+
+def _target(parent: int, above: bytes, name: bytes, links: int) -> bytes:
+    """The path that a symlink stands for, itself not looked at."""
+    if links == 0:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
+    return os.path.normpath(os.path.join(above, os.readlink(name, dir_fd=parent)))
 
 
 def _split(path: bytes) -> tuple[bytes, bytes]:

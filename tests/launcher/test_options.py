@@ -50,7 +50,7 @@ def read(*words: str, config: ImageConfig = PLAIN) -> Record:
         given.append(b"img")
     arguments = parse_words(Command("lamina run", "", "", RUN_FLAGS, ordered=True), given)
     assert arguments is not None
-    context = Context(Paths(b"/nowhere", b"/nowhere"), debug=False)
+    context = Context(Paths(b"/nowhere", b"/nowhere"), False, None, [])
     image = Image("ab" * 32, "img:latest", (b"/layer",), config)
     return record_of(arguments, context, image, NOW)
 
