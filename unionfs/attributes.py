@@ -22,6 +22,8 @@ from unionfs.sys import calls
 from unionfs.typed import Final
 
 _XATTR_NAME_MAX: Final = 255
+USUAL: Final = frozenset((names.CAPABILITY, names.ACL_ACCESS, names.ACL_DEFAULT))
+"""What the kernel asks for by itself; of other names a layer may say that they cannot be."""
 # Half the cost of calling the named tuple, on the way of every attribute reply.
 _new_tuple: Final = tuple.__new__
 
@@ -116,8 +118,10 @@ def setattr(
         _truncate(node, size, file)
     if uid is not None or gid is not None:
         _chown(stack, node, uid, gid)
+    found: os.stat_result | None = None
     if kill_suidgid and mode is None:
-        current = node.real_stat().st_mode
+        found = node.real_stat()
+        current = found.st_mode
         kept = current & ~stat.S_ISUID
         if current & stat.S_IXGRP:
             kept &= ~stat.S_ISGID
@@ -125,13 +129,15 @@ def setattr(
             mode = kept
     if mode is not None:
         _chmod(node, stat.S_IMODE(mode))
+        found = None
     if atime_ns is not None or mtime_ns is not None:
         _set_times(
             node,
             calls.OMIT if atime_ns is None else atime_ns,
             calls.OMIT if mtime_ns is None else mtime_ns,
         )
-    return shown(stack, node, node.real_stat())
+        found = None
+    return shown(stack, node, found or node.real_stat())
 
 
 def _truncate(node: Node, size: int, file: File | None) -> None:
@@ -177,14 +183,33 @@ def _set_times(node: Node, atime: int, mtime: int) -> None:
 def getxattr(stack: Stack, node: Node, name: bytes) -> bytes:
     """One xattr; ENODATA if it is not there or private, ENOTSUP where there are none."""
     disk = _stored(stack, name)
-    if disk is None:
+    if disk is None or (disk in USUAL and is_bare(node)):
         raise error(errno.ENODATA)
     return os.getxattr(node.real_path(), disk, follow_symlinks=node.follow)
+
+
+def is_bare(node: Node) -> bool:
+    """Whether a node is known to have no xattr that a user could see.
+
+    Most have none, and are asked for security.capability at every first write and change of owner.
+    Only this union changes them, so to ask the layer once is enough.
+    """
+    if node.bare:
+        return True
+    if node.fd >= 0:
+        return False
+    if isinstance(node, Directory):
+        node.bare = calls.lacks_xattrs(node.parts[0].open(), b".")
+    else:
+        node.bare = calls.lacks_xattrs(node.part.open(), node.name)
+    return node.bare
 
 
 def listxattr(stack: Stack, node: Node) -> list[bytes]:
     if not stack.config.xattrs:
         raise error(errno.ENOTSUP)
+    if is_bare(node):
+        return []
     prefix = stack.marks.prefix
     escaped = prefix + names.ESCAPE
     result: list[bytes] = []
@@ -210,6 +235,7 @@ def setxattr(stack: Stack, node: Node, name: bytes, value: bytes, flags: int) ->
         if flags & os.XATTR_REPLACE and not present:
             raise error(errno.ENODATA)
     copy_up(stack, node, metadata=True)
+    node.bare = False
     os.setxattr(node.real_path(), disk, value, flags, follow_symlinks=node.follow)
     _note_default_acl(node, disk)
 

@@ -78,9 +78,11 @@ class Node:
     files   -- open files, or None
     links   -- set for a file in the hard-link index
     data    -- (part, name) of the content where only metadata was copied up, else None
+    bare    -- known to have no xattr that a user could see
     """
 
     __slots__ = (
+        "bare",
         "data",
         "fd",
         "files",
@@ -119,6 +121,7 @@ class Node:
         self.files: list[File] | None = None
         self.links: Links | None = None
         self.data: tuple[Part, bytes] | None = None
+        self.bare = False
 
     @property
     def is_upper(self) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import stat
 
+from unionfs.attributes import USUAL
 from unionfs.fuse import wire
 from unionfs.fuse.request import BODY, NODE, UID, UNIQUE, Answer, Head, Table, end_of, name_at
 from unionfs.fuse.wire import Opcode
@@ -30,6 +31,7 @@ class Xattrs:
         self._device = device
         self._union = device.union
         self._nodes = device.union.nodes
+        self._acl = device.union.config.acl
 
     def table(self) -> Table:
         if not self._union.config.xattrs:
@@ -48,8 +50,11 @@ class Xattrs:
 
     def getxattr(self, head: Head, buffer: memoryview) -> Answer:
         size, _ = wire.GETXATTR_IN.unpack_from(buffer, BODY)
+        node = self._nodes[head[NODE]]
         name = name_at(head, buffer, BODY + wire.GETXATTR_IN.size)
-        return _sized(head, size, self._union.getxattr(self._nodes[head[NODE]], name), errno.ERANGE)
+        if node.bare and name in USUAL and self._acl:
+            return errno.ENODATA
+        return _sized(head, size, self._union.getxattr(node, name), errno.ERANGE)
 
     def listxattr(self, head: Head, buffer: memoryview) -> Answer:
         size, _ = wire.GETXATTR_IN.unpack_from(buffer, BODY)
