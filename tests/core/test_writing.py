@@ -404,6 +404,22 @@ def test_private_names_are_escaped(bench: Bench) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["a", "d"])
+def test_xattrs_show_though_their_absence_was_known(bench: Bench, name: str) -> None:
+    bench.lower(0, {"a": b"", "d/x": b""})
+    union = bench.mount()
+    node = bench.node(name)
+    capability = b"security.capability"
+    refused(errno.ENODATA, lambda: union.getxattr(node, capability))
+    assert union.listxattr(node) == []
+    value = struct.pack("<5I", 0x02000001, 1, 0, 0, 0)
+    union.setxattr(node, capability, value)
+    assert union.getxattr(node, capability) == value
+    assert union.listxattr(node) == [capability]
+    union.removexattr(node, capability)
+    refused(errno.ENODATA, lambda: union.getxattr(node, capability))
+
+
 def test_xattr_flags(bench: Bench) -> None:
     bench.lower(0, {"a": b""})
     union = bench.mount()

@@ -82,6 +82,11 @@ def renameat2(olddir: int, old: bytes, newdir: int, new: bytes, flags: int) -> N
 
 def utimensat(dirfd: int, name: bytes, atime: int, mtime: int, flags: int = 0) -> None:
     """Set times in ns since the epoch, `NOW`, or `OMIT` to leave one as it is (utimensat(2))."""
+    if atime > OMIT and mtime > OMIT and atime != NOW and mtime != NOW:
+        follow = not flags & AT_SYMLINK_NOFOLLOW
+        where = None if dirfd == AT_FDCWD else dirfd
+        os.utime(name, ns=(atime, mtime), dir_fd=where, follow_symlinks=follow)
+        return
     times = _Timespecs()
     for slot, value in ((times[0], atime), (times[1], mtime)):
         if value == NOW:
