@@ -187,7 +187,7 @@ def orphans(paths: Paths) -> list[str]:
         if id in known:
             continue
         with contextlib.suppress(FileNotFoundError):
-            if time.time() - os.stat(paths.container(id)).st_ctime > _YOUNG:
+            if time.time() - os.stat(paths.container(id)).st_mtime > _YOUNG:
                 found.append(id)
     return found
 

@@ -17,10 +17,10 @@ from launcher.paths import Paths, chosen
 from tests.support.clock import scaled, wait_until
 from tests.support.daemon import environment
 
-__all__ = ["Called", "Lamina"]
+__all__ = ["Called", "Lamina", "command_line"]
 
 
-def _line() -> list[str]:
+def command_line() -> list[str]:
     """What runs `lamina` of this checkout, unless LAMINA_TEST_COMMAND names another."""
     other = os.environ.get("LAMINA_TEST_COMMAND")
     if other:
@@ -50,16 +50,17 @@ class Lamina:
 
     def popen(self, *words: str, **options: Any) -> subprocess.Popen[bytes]:
         """Begin a command; its standard streams are as `options` say."""
-        return subprocess.Popen([*_line(), *words], env=self._environment(), **options)
+        return subprocess.Popen([*command_line(), *words], env=self.environment(), **options)
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """What the command needs of variables."""
         return environment() | {"LAMINA_ROOT": str(self.root)}
 
     def call(self, *words: str, stdin: str = "", limit: float = 60.0) -> Called:
         """Run a command to its end."""
         ended = subprocess.run(
-            [*_line(), *words],
-            env=self._environment(),
+            [*command_line(), *words],
+            env=self.environment(),
             input=stdin.encode(),
             capture_output=True,
             timeout=scaled(limit),
