@@ -204,6 +204,9 @@ class _Attending:
         poll = select.poll()
         poll.register(self._connection.fileno(), select.POLLIN)
         watching = False
+        # What came together with the last answer is here already.
+        if self._connection.has_more and not self._receive():
+            return Ended(self._exit, lost=self._exit is None)
         while True:
             wanted = self._reading and self._window > 0
             if wanted != watching:

@@ -172,7 +172,7 @@ class Life:
     def attach(self, peer: Peer, streams: frozenset[int], *, feeds: bool) -> None:
         """From now on a client gets the container's output, and may give it input."""
         peer.streams = streams
-        peer.feeds = feeds and self._input is not None
+        peer.feeds = feeds and self.record.interactive
 
     # -- the start
 

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is done to containers in the background: start, stop, kill, restart, pause, wait, exec."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.launcher.life.lamina import Lamina
+from tests.support.clock import scaled, wait_until
+
+
+def test_edits_stay(lamina: Lamina) -> None:
+    id = lamina.start("--name", "edited", "busybox", "sh", "-c", "echo x >> /kept; sleep 1000")
+    lamina("exec", "edited", "sh", "-c", "echo by exec > /other")
+    assert lamina("stop", "-t", "0", "edited").lines == ["edited"]
+    assert lamina.status(id).startswith("Exited (137)")
+    assert lamina("start", id[:12]).lines == [id[:12]]
+    wait_until(lambda: lamina("exec", id, "cat", "/kept").lines == ["x", "x"], "the second line")
+    assert lamina("exec", id, "cat", "/other").lines == ["by exec"]
+
+
+def test_stop_asks_before_it_kills(lamina: Lamina) -> None:
+    script = "trap 'echo asked; exit 4' USR2; echo up; while :; do sleep 0.05; done"
+    id = lamina.start("--stop-signal", "USR2", "busybox", "sh", "-c", script)
+    lamina.wait_for_log(id, "up")
+    lamina("stop", id)
+    assert lamina.status(id).startswith("Exited (4)")
+    assert lamina.logged(id) == "up\nasked\n"
+    lamina("stop", id)  # once more is no error
+
+
+def test_several_at_once_and_on_after_a_failure(lamina: Lamina) -> None:
+    first = lamina.start("--name", "first", "busybox", "sleep", "1000")
+    second = lamina.start("--name", "second", "busybox", "sleep", "1000")
+    ended = lamina.try_("kill", "first", "nosuch", "second")
+    assert (ended.code, ended.lines) == (1, ["first", "second"])
+    assert ended.err.count("\n") == 1
+    assert "nosuch" in ended.err
+    assert lamina("wait", "first", "second").lines == ["137", "137"]
+    assert lamina("start", "first", "second").lines == ["first", "second"]
+    assert all(lamina.status(id).startswith("Up") for id in (first, second))
+    ended = lamina.try_("pause", "first", "first")
+    assert (ended.code, ended.lines) == (1, ["first"])
+
+
+def test_wait_waits(lamina: Lamina) -> None:
+    id = lamina.start("busybox", "sh", "-c", "while [ ! -e /go ]; do sleep 0.05; done; exit 9")
+    waiting = lamina.begin("wait", id)
+    lamina("exec", id, "touch", "/go")
+    out, _ = waiting.communicate(timeout=scaled(30))
+    assert out == b"9\n"
+    assert lamina.status(id).startswith("Exited (9)")
+
+
+def test_pause_stands_and_kill_ends_it(lamina: Lamina) -> None:
+    id = lamina.start("busybox", "sh", "-c", "while :; do echo x; sleep 0.02; done")
+    lamina.wait_for_log(id, "x\nx\n")
+    lamina("pause", id)
+    assert "(Paused)" in lamina.status(id)
+    before = lamina.logged(id)
+    time.sleep(0.3)
+    assert lamina.logged(id) == before
+    assert "it is paused" in lamina.try_("exec", id, "true").err
+    lamina("unpause", id)
+    wait_until(lambda: len(lamina.logged(id)) > len(before), "it to go on")
+    lamina("pause", id)
+    lamina("kill", id)
+    lamina("wait", id)
+    assert lamina.status(id).startswith("Exited (137)")
+
+
+def test_restart(lamina: Lamina) -> None:
+    id = lamina.start("busybox", "sh", "-c", "echo x >> /runs; sleep 1000")
+    wait_until(lambda: lamina("exec", id, "cat", "/runs").out == "x\n", "the first run")
+    pid = lamina.running(id)["pid"]
+    lamina("restart", "-t", "0", id)
+    assert lamina.running(id)["pid"] != pid
+    wait_until(lambda: lamina("exec", id, "cat", "/runs").out == "x\nx\n", "the second run")
+    lamina("stop", "-t", "0", id)
+    lamina("restart", id)
+    assert lamina.status(id).startswith("Up")
+
+
+def test_exec_s_streams_and_status(lamina: Lamina) -> None:
+    id = lamina.start("busybox", "sleep", "1000")
+    ended = lamina.try_("exec", "-i", id, "sh", "-c", "cat; echo err >&2; exit 6", input=b"in")
+    assert (ended.code, ended.out, ended.err) == (6, "in", "err\n")
+    assert lamina("exec", id, "cat", input=b"none").out == ""
+    ended = lamina.try_("exec", id, "nosuch")
+    assert ended.code == 127
+    words = (
+        "-e",
+        "A=b",
+        "-w",
+        "/tmp",
+        "-u",
+        "1000:2000",
+        id,
+        "sh",
+        "-c",
+        "echo $A; pwd; id -u; id -g",
+    )
+    assert lamina("exec", *words).lines == ["b", "/tmp", "1000", "2000"]
+
+
+def test_exec_is_inside(lamina: Lamina) -> None:
+    id = lamina.start("busybox", "sleep", "1000")
+    inside = lamina(
+        "exec", id, "sh", "-c", "echo $(ls /proc/self/ns | wc -l); cat /proc/1/cmdline; hostname"
+    )
+    assert "sleep" in inside.out
+    assert inside.lines[-1].endswith(id[:12])
+    script = "for n in pid mnt net uts ipc cgroup; do readlink /proc/self/ns/$n; readlink /proc/1/ns/$n; done"
+    names = lamina("exec", id, "sh", "-c", script).lines
+    assert names[0::2] == names[1::2]
+    assert not {os.readlink(f"/proc/self/ns/{each}") for each in ("pid", "mnt", "net")} & set(names)
+    rights = lamina("exec", id, "grep", "-E", "CapEff|Seccomp:", "/proc/self/status").out
+    assert rights == lamina("exec", id, "grep", "-E", "CapEff|Seccomp:", "/proc/1/status").out
+    assert "00000000a80425fb" in rights
+    full = lamina("exec", "--privileged", id, "grep", "CapEff", "/proc/self/status").out
+    assert "00000000a80425fb" not in full
+    # Its cgroup, as the host has it.
+    lamina("exec", "-d", id, "sleep", "1234")
+    group = Path("/sys/fs/cgroup/pids/lamina", id, "cgroup.procs")
+    wait_until(
+        lambda: any(
+            b"1234" in Path("/proc", pid, "cmdline").read_bytes()
+            for pid in group.read_text().split()
+        ),
+        "the process in the cgroup",
+    )
+
+
+def test_what_exec_started_ends_with_the_container(lamina: Lamina) -> None:
+    id = lamina.start("busybox", "sleep", "1000")
+    process = lamina.begin("exec", id, "sh", "-c", "echo up; sleep 1000")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    lamina("kill", id)
+    assert process.wait(scaled(30)) == 137
+    lamina("wait", id)
+
+
+def test_no_descriptor_of_the_supervisor_is_inside(lamina: Lamina) -> None:
+    script = "ls -l /proc/self/fd /proc/1/fd"
+    out = lamina("run", "--rm", "busybox", "sh", "-c", script).out
+    ends = [line.rpartition("-> ")[2] for line in out.splitlines() if "-> " in line]
+    assert all(end.startswith(("pipe:", "/dev/null", "/proc/")) for end in ends), ends
+    id = lamina.start("busybox", "sleep", "1000")
+    out = lamina("exec", id, "ls", "-l", "/proc/self/fd").out
+    assert {line.split()[-3] for line in out.splitlines() if "-> " in line} <= {"0", "1", "2", "3"}
+    supervisor = lamina.running(id)["supervisor"]
+    status = Path(f"/proc/{supervisor}").stat()
+    assert status.st_uid == 0
+    assert subprocess.run(
+        ["setpriv", "--reuid", "4242", "--clear-groups", "ls", f"/proc/{supervisor}/fd"],
+        capture_output=True,
+        check=False,
+    ).returncode
+
+
+def test_logs_rotate(lamina: Lamina) -> None:
+    options = ("--log-opt", "max-size=4k", "--log-opt", "max-file=3")
+    id = lamina.start(*options, "busybox", "seq", "1000")
+    lamina("wait", id)
+    directory = Path(os.fsdecode(lamina.paths.container(id)))
+    names = sorted(path.name for path in directory.glob("log*"))
+    assert names == ["log", "log.1", "log.2"]
+    assert all((directory / name).stat().st_size <= 4096 for name in names)
+    last = json.loads((directory / "log").read_text().splitlines()[-1])
+    assert last["log"] == "1000\n"
+    assert last["stream"] == "stdout"
+    assert last["time"].endswith("Z")
+    none = lamina.start("--log-driver", "none", "busybox", "echo", "unseen")
+    lamina("wait", none)
+    assert not Path(os.fsdecode(lamina.paths.container(none)), "log").exists()
+
+
+def test_restart_policies(lamina: Lamina) -> None:
+    id = lamina.start("--restart", "on-failure:2", "busybox", "sh", "-c", "echo x >> /runs; exit 5")
+    assert lamina("wait", id).lines == ["5"]
+    shown = json.loads(lamina("inspect", id).out)[0]
+    assert shown["RestartCount"] == 2
+    ended = lamina.start("--restart", "on-failure", "busybox", "true")
+    assert lamina("wait", ended).lines == ["0"]
+    always = lamina.start("--restart", "always", "busybox", "sh", "-c", "echo run; sleep 0.2")
+    lamina.wait_for_log(always, "run\nrun\nrun\n")
+    lamina("stop", always)
+    assert lamina.status(always).startswith("Exited")
+
+
+def test_health(lamina: Lamina) -> None:
+    options = (
+        "--health-cmd",
+        "test -e /well",
+        "--health-interval",
+        "100ms",
+        "--health-retries",
+        "2",
+    )
+    id = lamina.start(*options, "busybox", "sleep", "1000")
+    wait_until(lambda: "(unhealthy)" in lamina.status(id), "it to be unhealthy", 30)
+    lamina("exec", id, "touch", "/well")
+    wait_until(lambda: "(healthy)" in lamina.status(id), "it to be healthy", 30)
+
+
+def test_memory_that_ran_out_is_told(lamina: Lamina) -> None:
+    hog = 'BEGIN { s = "x"; while (1) s = s s }'
+    ended = lamina.try_("run", "--name", "hog", "-m", "32m", "busybox", "awk", hog)
+    assert ended.code == 137
+    assert json.loads(lamina("inspect", "hog").out)[0]["State"]["OOMKilled"] is True
+
+
+def test_files_of_ids(lamina: Lamina, tmp_path: Path) -> None:
+    cid, pid = tmp_path / "cid", tmp_path / "pid"
+    id = lamina.start("--cidfile", str(cid), "--pidfile", str(pid), "busybox", "sleep", "1000")
+    assert cid.read_text() == id
+    assert int(pid.read_text()) == lamina.running(id)["pid"]
+
+
+@pytest.mark.parametrize("when", ["running", "paused"])
+def test_a_supervisor_that_is_killed_leaves_nothing(lamina: Lamina, when: str) -> None:
+    id = lamina.start("busybox", "sh", "-c", "sleep 1000 & sleep 1000")
+    if when == "paused":
+        lamina("pause", id)
+    running = lamina.running(id)
+    os.kill(running["supervisor"], signal.SIGKILL)
+    wait_until(lambda: not lamina.remains(), "all to be gone", 30)
+    assert lamina.status(id).startswith("Exited (137)")
+    lamina("start", id)
+    assert lamina.status(id).startswith("Up")
+    os.kill(lamina.running(id)["supervisor"], signal.SIGKILL)
+    lamina("rm", "-f", id)
+    assert lamina.ids() == []
+
+
+def test_rm_of_a_container_whose_supervisor_is_killed(lamina: Lamina) -> None:
+    id = lamina.start("--rm", "busybox", "sleep", "1000")
+    os.kill(lamina.running(id)["supervisor"], signal.SIGKILL)
+    wait_until(lambda: lamina.ids() == [], "it to be removed", 30)
+
+
+def test_nothing_is_up_after_a_loss_of_power(lamina: Lamina) -> None:
+    id = lamina.start("busybox", "sleep", "1000")
+    lamina.kill_everything()
+    wait_until(lambda: not any("process" in each for each in lamina.remains()), "all to be dead")
+    assert not lamina.status(id).startswith("Up")
+    lamina("start", id)
+    assert lamina.status(id).startswith("Up")
+    lamina("stop", "-t", "0", id)
+    lamina("rm", id)
+
+
+def test_the_union_s_mount_is_the_container_s_own(lamina: Lamina) -> None:
+    lamina.start("busybox", "sleep", "1000")
+    assert str(lamina.root) not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_two_starts_at_once(lamina: Lamina) -> None:
+    id = lamina("create", "busybox", "sleep", "1000").lines[-1]
+    both = [lamina.begin("start", id) for _ in range(2)]
+    codes = sorted(each.wait(scaled(60)) for each in both)
+    assert codes in ([0, 0], [0, 1])
+    assert lamina.status(id).startswith("Up")
+
+
+def test_fifty_at_once_leave_nothing(lamina: Lamina) -> None:
+    lamina("run", "--rm", "busybox", "true")
+    running = [lamina.begin("run", "--rm", "busybox", "echo", str(number)) for number in range(50)]
+    ended = [each.communicate(timeout=scaled(120)) for each in running]
+    assert [out for out, _ in ended] == [b"%d\n" % number for number in range(50)]
+    assert not any(each.returncode for each in running)
+    assert lamina.ids() == []
+    wait_until(lambda: not lamina.remains(), "nothing to be left")
