@@ -33,6 +33,10 @@ __all__ = [
     "wait",
 ]
 
+# How long clearing up behind a killed supervisor may take, and how often it is looked at (s).
+_BURIAL: Final = 20.0
+_PAUSE: Final = 0.02
+
 STREAMS: Final = {"stdout": frames.STDOUT, "stderr": frames.STDERR}
 
 
@@ -165,17 +169,19 @@ def stop(
     `timeout`: seconds until it is killed, -1 for ever, None as the container was told; the signal
     likewise.
     """
-    if entry.running is None:
-        undertaker.tidy(paths, entry.row.id)
-        return
-    try:
-        with control.connect(paths, entry.row.id) as connection:
-            connection.request("stop", timeout=timeout, signal=signal_number)
-            connection.finish()
-    except LaunchError:
-        if runtime.alive(paths, entry.row.id):
-            raise
-        undertaker.tidy(paths, entry.row.id)
+    id = entry.row.id
+    deadline = time.monotonic() + _BURIAL
+    while runtime.alive(paths, id):
+        try:
+            with control.connect(paths, id) as connection:
+                connection.request("stop", timeout=timeout, signal=signal_number)
+                connection.finish()
+        except LaunchError:
+            # Somebody clears up behind a supervisor that was killed; there is nothing to wait on.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE)
+    undertaker.tidy(paths, id)
 
 
 def kill(paths: Paths, entry: Entry, signal_number: int) -> None:

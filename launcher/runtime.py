@@ -65,8 +65,7 @@ def claim(paths: Paths, id: str) -> int:
         except FileNotFoundError:  # the directory has just been cleared
             continue
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(fd), os.stat(path)):
+            if _lock(fd) and os.path.samestat(os.fstat(fd), os.stat(path)):
                 return fd
         except BlockingIOError:
             os.close(fd)
@@ -74,6 +73,17 @@ def claim(paths: Paths, id: str) -> int:
         except FileNotFoundError:
             pass  # the lock of a directory that was cleared meanwhile is nobody's
         os.close(fd)
+
+
+def _lock(fd: int) -> bool:
+    """Take the lock; False if it has to be tried again. BlockingIOError if a supervisor has it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        # Who only looks holds it too, shared and for a moment (see `alive`).
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    return True
 
 
 def alive(paths: Paths, id: str) -> bool:

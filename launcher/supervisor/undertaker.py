@@ -95,9 +95,13 @@ def tidy(paths: Paths, id: str) -> None:
 
 def _bury(paths: Paths, id: str) -> None:
     from launcher.state import State
+    from launcher.sys import mount
 
     remove_cgroup(id)
-
+    # The undertaker lives in the supervisor's mount namespace, where the union, which nobody serves
+    # any more, is still mounted.
+    with contextlib.suppress(OSError):
+        mount.umount(paths.container(id) + b"/merged", mount.MNT_DETACH)
     with State(paths) as state:
         try:
             row = state.row(id)

@@ -51,12 +51,9 @@ class Lamina:
 
     def begin(self, *words: str, **how: Any) -> subprocess.Popen[bytes]:
         """Start a command; its streams are pipes unless told otherwise."""
-        streams = {
-            "stdin": subprocess.DEVNULL,
-            "stdout": subprocess.PIPE,
-            "stderr": subprocess.PIPE,
-        }
-        process = subprocess.Popen(
+        streams: dict[str, Any] = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+        streams["stdin"] = subprocess.DEVNULL
+        process: subprocess.Popen[bytes] = subprocess.Popen(
             self.words(*words), env=self.environment, cwd=REPOSITORY, **(streams | how)
         )
         self._started.append(process)

@@ -117,7 +117,10 @@ def test_exec_is_inside(lamina: Lamina) -> None:
     )
     assert "sleep" in inside.out
     assert inside.lines[-1].endswith(id[:12])
-    script = "for n in pid mnt net uts ipc cgroup; do readlink /proc/self/ns/$n; readlink /proc/1/ns/$n; done"
+    script = (
+        "for n in pid mnt net uts ipc cgroup; do"
+        " readlink /proc/self/ns/$n; readlink /proc/1/ns/$n; done"
+    )
     names = lamina("exec", id, "sh", "-c", script).lines
     assert names[0::2] == names[1::2]
     assert not {os.readlink(f"/proc/self/ns/{each}") for each in ("pid", "mnt", "net")} & set(names)
