@@ -66,16 +66,18 @@ def _make_directories(directory: bytes, wanted: Record) -> None:
 
 
 def _enter(paths: Paths, wanted: Record) -> Record:
+    # What goes with its first run need not outlive a loss of power.
+    durable = not wanted.auto_remove
     with State(paths) as state:
         if wanted.name:
-            record.save(paths, wanted)
+            record.save(paths, wanted, durable=durable)
             state.add(wanted)
             return wanted
         for attempt in range(_INVENTIONS):
             named = wanted._replace(name=names.invented(attempt))
             if state.has_name(named.name):
                 continue
-            record.save(paths, named)
+            record.save(paths, named, durable=durable)
             with contextlib.suppress(LaunchError):  # somebody was faster
                 state.add(named)
                 return named

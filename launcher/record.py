@@ -160,8 +160,11 @@ class Record(NamedTuple):
     volatile: bool = False
 
 
-def save(paths: Paths, record: Record) -> None:
-    """Write `config.json` of a container whose directory exists; replaced in one step, on disc."""
+def save(paths: Paths, record: Record, *, durable: bool = True) -> None:
+    """Write `config.json` of a container whose directory exists; replaced in one step.
+
+    `durable`: it is on disc when this returns, so that no loss of power takes it back.
+    """
     path = paths.container(record.id) + b"/config.json"
     fresh = path + b".new"
     try:
@@ -169,7 +172,8 @@ def save(paths: Paths, record: Record) -> None:
         with open(fd, "wb") as file:
             file.write(encode(record))
             file.flush()
-            os.fsync(fd)
+            if durable:
+                os.fsync(fd)
         os.rename(fresh, path)
     except OSError as error:
         raise LaunchError("write", path, error) from error

@@ -168,6 +168,14 @@ def test_pruning(lamina: Lamina) -> None:
     assert kept in os.listdir(lamina.root / "containers")
     assert lamina.good("prune").splitlines()[:2] == ["Deleted Containers:", kept]
     assert lamina.call("prune", "--filter", "nope=1").code == 2
+    # An image of which there is a container stays, another does not.
+    lamina.good("tag", "busybox", "other")
+    assert "other" not in lamina.good("prune", "-a")
+    lamina.good("rm", "-f", busy)
+    out = lamina.good("prune", "-a")
+    assert "Deleted Images:" in out
+    assert "untagged: other:latest" in out
+    assert lamina.good("images", "-q") == ""
 
 
 def test_a_killed_create_leaves_nothing_that_counts(lamina: Lamina) -> None:

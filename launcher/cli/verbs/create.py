@@ -39,11 +39,14 @@ def create(arguments: Arguments, context: Context) -> Record:
     Raises LaunchError and UsageError; then there is no container, and no such file.
     """
     from launcher import image
+    from launcher.image import layout
 
     if not arguments.operands:
         raise UsageError("create a container", "", "no image is named")
     reference = os.fsdecode(arguments.operands[0])
-    with _id_file(arguments) as fd:
+    context.paths.ensure()
+    # Held against who throws layers away, until the container is known to stand on them.
+    with _id_file(arguments) as fd, layout.hold(context.paths, alone=False):
         found = image.find(context.paths, reference)
         record = record_of(arguments, context, found, time.time_ns())
         record = containers.create(context.paths, record)

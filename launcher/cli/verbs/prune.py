@@ -72,6 +72,7 @@ def run(arguments: Arguments, context: Context) -> int:
             raise UsageError("use filter", "until", "volumes know no time of last use")
         unused = pruning.prune_volumes(paths, volume_fits, failures.append)
         size += _say("Deleted Volumes:", unused)
+    size += _prune_images(arguments, context, filters, until)
     print(f"Total reclaimed space: {decimal_size(size)}", flush=True)
     for error in failures:
         sys.stderr.write(f"lamina: {error}\n")
@@ -99,6 +100,32 @@ def _images(
     lines = [f"untagged: {name}" for name in removed.untagged]
     lines += [f"deleted: sha256:{digest}" for digest in removed.deleted]
     return lines, collected.size
+
+
+def _prune_images(arguments: Arguments, context: Context, filters: Filters, until: int) -> int:
+    """Remove images, say which, and return the bytes that went."""
+    from launcher.image import layout
+    from launcher.image.catalog import ImageRow
+    from launcher.image.collect import prune
+    from launcher.image.store import Store
+
+    def fits(row: ImageRow) -> bool:
+        labels: dict[str, str] = {}
+        if "label" in filters or "label!" in filters:
+            document = layout.read_json(context.paths, row.id, "configuration of image")
+            labels = (document.get("config") or {}).get("Labels") or {}
+        return row.created < until and _labels_fit(filters, labels)
+
+    with Store(context.paths) as store:
+        removed, collected = prune(store, fits, every=arguments.has("--all"))
+    if removed.untagged or removed.deleted:
+        print("Deleted Images:")
+        for name in removed.untagged:
+            print(f"untagged: {name}")
+        for digest in removed.deleted:
+            print(f"deleted: sha256:{digest}")
+        print()
+    return collected.size
 
 
 def _say(title: str, pruned: Pruned) -> int:
