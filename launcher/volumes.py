@@ -21,7 +21,18 @@ from launcher.paths import Paths
 from launcher.record import Record, RequestedMount
 from launcher.typed import NamedTuple
 
-__all__ = ["Volume", "create", "data", "erase", "every", "find", "prepare", "remove", "users"]
+__all__ = [
+    "Volume",
+    "create",
+    "data",
+    "erase",
+    "every",
+    "find",
+    "inspected",
+    "prepare",
+    "remove",
+    "users",
+]
 
 
 class Volume(NamedTuple):
@@ -109,6 +120,22 @@ def every(paths: Paths) -> list[Volume]:
             if is_name(os.fsdecode(each)) and b".new-" not in each:
                 found.append(_read(paths, os.fsdecode(each)))
     return found
+
+
+def inspected(paths: Paths, volume: Volume) -> dict[str, object]:
+    """All that is known of a volume, in the form of docker's API (`GET /volumes/NAME`)."""
+    from launcher.documents import GoMap
+    from launcher.rfc3339 import rfc3339
+
+    return {
+        "CreatedAt": rfc3339(volume.created),
+        "Driver": "local",
+        "Labels": GoMap(volume.labels),
+        "Mountpoint": os.fsdecode(data(paths, volume.name)),
+        "Name": volume.name,
+        "Options": None,
+        "Scope": "local",
+    }
 
 
 def users(paths: Paths) -> dict[str, list[str]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`lamina inspect`: all that is known of containers and images, as JSON or by a template."""
+"""`lamina inspect`: all that is known of containers, images and volumes: JSON, or a template."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command, Flag, UsageError
 
 COMMAND = Command(
     "lamina inspect",
-    "[-f TEMPLATE] [-s] [--type container|image] NAME…",
-    "show all that is known of containers and images",
+    "[-f TEMPLATE] [-s] [--type container|image|volume] NAME…",
+    "show all that is known of containers, images and volumes",
     (
         Flag(("-f", "--format"), "TEMPLATE", "json, or a template like {{.State.Pid}}"),
         Flag(("-s", "--size"), None, "also how much a container's files are"),
-        Flag(("--type",), "TYPE", "only a container, or only an image"),
+        Flag(("--type",), "TYPE", "only a container, an image or a volume"),
         HELP_FLAG,
         DEBUG_FLAG,
     ),
 )
-_TYPES: Final = ("container", "image")
+_TYPES: Final = ("container", "image", "volume")
 
 
 def run(arguments: Arguments, context: Context) -> int:
     """Print what there is; returns the exit status, 1 if one of the names stands for nothing."""
     if not arguments.operands:
-        raise UsageError("inspect", "", "it takes at least one container or image")
+        raise UsageError("inspect", "", "it takes at least one name")
     kind = os.fsdecode(arguments.one("--type") or b"")
     if kind and kind not in _TYPES:
         raise UsageError("understand", f"--type {shown(kind)}", f"it is {' or '.join(_TYPES)}")
@@ -70,25 +70,36 @@ def _renderer(form: str) -> Any:
 
 
 def _document(paths: Paths, name: str, kind: str, sizes: bool) -> dict[str, Any]:
-    if kind != "image":
-        from launcher.inspection import inspected
-        from launcher.record import load
-        from launcher.state import State
+    """The document of the first kind of thing that has the name. Raises LaunchError."""
+    kinds = {"container": _container, "image": _image, "volume": _volume}
+    for each, find in kinds.items():
+        if kind in ("", each):
+            try:
+                return find(paths, name, sizes)
+            except LaunchError as error:
+                if kind or error.what != f"find {each}":
+                    raise
+    reason = "there is no container, image or volume of that name or id"
+    raise LaunchError("find", name, reason)
 
-        try:
-            with State(paths) as state:
-                entry = state.find(name)
-        except LaunchError:
-            if kind == "container":
-                raise
-        else:
-            return inspected(paths, entry, load(paths, entry.row.id), sizes=sizes)
-    from launcher.image.inspection import inspected as inspected_image
 
-    try:
-        return inspected_image(paths, name)
-    except LaunchError as error:
-        if kind == "image" or error.what != "find image":
-            raise
-        reason = "there is no container and no image of that name or id"
-        raise LaunchError("find", name, reason) from None
+def _container(paths: Paths, name: str, sizes: bool) -> dict[str, Any]:
+    from launcher.inspection import inspected
+    from launcher.record import load
+    from launcher.state import State
+
+    with State(paths) as state:
+        entry = state.find(name)
+    return inspected(paths, entry, load(paths, entry.row.id), sizes=sizes)
+
+
+def _image(paths: Paths, name: str, sizes: bool) -> dict[str, Any]:
+    from launcher.image.inspection import inspected
+
+    return inspected(paths, name)
+
+
+def _volume(paths: Paths, name: str, sizes: bool) -> dict[str, Any]:
+    from launcher import volumes
+
+    return volumes.inspected(paths, volumes.find(paths, name))

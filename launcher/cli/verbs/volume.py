@@ -11,9 +11,8 @@ from launcher import volumes
 from launcher.cli.context import Context
 from launcher.cli.filters import Filters, any_fits, labelled, read_filters
 from launcher.cli.listing import Listing, show
-from launcher.documents import GoMap, Row, json_text
+from launcher.documents import Row, json_text
 from launcher.errors import LaunchError
-from launcher.rfc3339 import rfc3339
 from launcher.volumes import Volume
 from unionfs import HELP_FLAG, Arguments, Command, Flag, UsageError, parse_words
 
@@ -136,19 +135,6 @@ def _fits(volume: Volume, filters: Filters, used: dict[str, list[str]]) -> bool:
     )
 
 
-def _described(volume: Volume, context: Context) -> dict[str, object]:
-    """docker's fields."""
-    return {
-        "CreatedAt": rfc3339(volume.created),
-        "Driver": "local",
-        "Labels": GoMap(volume.labels),
-        "Mountpoint": os.fsdecode(volumes.data(context.paths, volume.name)),
-        "Name": volume.name,
-        "Options": None,
-        "Scope": "local",
-    }
-
-
 def _list(arguments: Arguments, context: Context) -> int:
     found = _matching(context, arguments.all("--filter"))
     if arguments.has("--quiet"):
@@ -158,7 +144,12 @@ def _list(arguments: Arguments, context: Context) -> int:
     rows = []
     for each in found:
         labels = ",".join(f"{name}={value}" for name, value in each.labels)
-        fields = {**_described(each, context), "Labels": labels, "Size": "N/A", "Links": "N/A"}
+        fields = {
+            **volumes.inspected(context.paths, each),
+            "Labels": labels,
+            "Size": "N/A",
+            "Links": "N/A",
+        }
         rows.append(Row(fields, {"Label": lambda key, one=each: dict(one.labels).get(key, "")}))
     sys.stdout.write(show(_LISTING, rows, os.fsdecode(arguments.one("--format") or b"")))
     return 0
@@ -190,7 +181,7 @@ def _inspect(arguments: Arguments, context: Context) -> int:
             sys.stderr.write(f"lamina: {error}\n")
             status = 1
             continue
-        found.append(_described(volume, context))
+        found.append(volumes.inspected(context.paths, volume))
     form = os.fsdecode(arguments.one("--format") or b"")
     if form in ("", "json"):
         print(json_text(found, None if form else 4))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from launcher import volumes
 from launcher.image import builtin
 from launcher.image.model import Health
 from launcher.record import (
@@ -240,8 +241,8 @@ def test_several_at_once_and_a_line_for_each_that_is_missing(made: Made) -> None
     ended = made.lamina("inspect", "-f", "{{.Name}}", "one", "nope", "two", "nada")
     assert (ended.out, ended.status) == ("/one\n/two\n", 1)
     assert ended.err == (
-        "lamina: cannot find nope: there is no container and no image of that name or id\n"
-        "lamina: cannot find nada: there is no container and no image of that name or id\n"
+        "lamina: cannot find nope: there is no container, image or volume of that name or id\n"
+        "lamina: cannot find nada: there is no container, image or volume of that name or id\n"
     )
     ended = made.lamina("inspect", "one", "nope", "0002")
     assert [each["Name"] for each in json.loads(ended.out)] == ["/one", "/two"]
@@ -249,6 +250,16 @@ def test_several_at_once_and_a_line_for_each_that_is_missing(made: Made) -> None
     assert made.lamina("inspect", "nope").out == "[]\n"
     assert made.lamina("inspect").status == 2
     assert made.lamina("inspect", "--type", "thing", "one").status == 2
+
+
+def test_volumes_too(made: Made) -> None:
+    volumes.create(made.paths, "data", (("a", "b"),))
+    found = shown(made, "data")
+    assert (found["Name"], found["Labels"], found["Driver"]) == ("data", {"a": "b"}, "local")
+    assert os.path.isdir(found["Mountpoint"])
+    made.add(1, "data")
+    assert shown(made, "data")["Name"] == "/data"
+    assert shown(made, "data", "--type", "volume") == found
 
 
 def test_images_too(made: Made) -> None:
