@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from launcher import events, names, record, runtime
+from launcher import events, names, record, runtime, treeremoval
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.record import Record
@@ -146,29 +146,7 @@ def _end(paths: Paths, entry: Entry) -> None:
 
 def erase(paths: Paths, id: str) -> None:
     """Remove the directory of a container, whose row is the caller's. OSError where that fails."""
-    with contextlib.suppress(FileNotFoundError):
-        _erase_below(paths.container(id))
-
-
-def _erase_below(path: bytes, parent: int | None = None) -> None:
-    """Remove a directory with all that is in it, never by way of a link.
-
-    Not shutil's, whose loading takes longer than an ordinary container's removal.
-    """
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    try:
-        with os.scandir(fd) as entries:
-            found = [
-                (os.fsencode(each.name), each.is_dir(follow_symlinks=False)) for each in entries
-            ]
-        for name, is_directory in found:
-            if is_directory:
-                _erase_below(name, fd)
-            else:
-                os.unlink(name, dir_fd=fd)
-    finally:
-        os.close(fd)
-    os.rmdir(path, dir_fd=parent)
+    treeremoval.remove(paths.container(id))
 
 
 def orphans(paths: Paths) -> list[str]:

@@ -14,7 +14,7 @@ import json
 import os
 import time
 
-from launcher import record
+from launcher import record, treeremoval
 from launcher.errors import LaunchError
 from launcher.names import is_name
 from launcher.paths import Paths
@@ -80,11 +80,11 @@ def create(
         except OSError:
             if not os.path.isdir(place):
                 raise
-            _erase(fresh)
+            treeremoval.remove(fresh)
             return False
     except OSError as error:
         with contextlib.suppress(OSError):
-            _erase(fresh)
+            treeremoval.remove(fresh)
         raise LaunchError("create volume", name, error) from error
     return True
 
@@ -166,16 +166,9 @@ def remove(paths: Paths, name: str) -> None:
 def erase(paths: Paths, name: str) -> None:
     """Remove a volume and all that is in it. Raises LaunchError."""
     try:
-        _erase(_place(paths, name))
+        treeremoval.remove(_place(paths, name))
     except OSError as error:
         raise LaunchError("remove volume", name, error) from error
-
-
-def _erase(place: bytes) -> None:
-    from shutil import rmtree
-
-    with contextlib.suppress(FileNotFoundError):
-        rmtree(place)
 
 
 def prepare(paths: Paths, wanted: Record) -> list[str]:
