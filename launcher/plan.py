@@ -42,11 +42,13 @@ class Hierarchy(NamedTuple):
 
 class Host(NamedTuple):
     """What of the machine shapes a plan. `rootless`: the launcher is itself in a user namespace,
-    or an ordinary user, and so may not make device nodes.
+    or an ordinary user, and so may not make device nodes. `lone`: of the ids of its user namespace
+    only 0 exists, and setgroups(2) is switched off.
     """
 
     hierarchies: tuple[Hierarchy, ...] = ()
     rootless: bool = False
+    lone: bool = False
 
 
 # -- options of mount(8) --------------------------------------------------------------------------
@@ -151,7 +153,7 @@ def make(spec: ContainerSpec, host: Host) -> tuple[steps.Step, ...]:
         plan.append(steps.SetHostname(spec.hostname))
     if spec.domainname:
         plan.append(steps.SetDomainname(spec.domainname))
-    single_group = _setgroups_denied(spec)
+    single_group = host.lone or _setgroups_denied(spec)
     plan += _process_steps(spec.process, spec.seccomp, groups_denied=single_group)
     return tuple(plan)
 
@@ -258,7 +260,7 @@ def _root_steps(spec: ContainerSpec, host: Host) -> list[steps.Step]:
             )
             continue
         data = options.data
-        if mount.type == "devpts" and not _gid_mapped(spec, data):
+        if mount.type == "devpts" and (host.lone or not _gid_mapped(spec, data)):
             data = tuple(each for each in data if each[0] != b"gid")
         attributes = options.wanted
         if mount.type == "tmpfs" and attributes & kernel.MOUNT_ATTR_RDONLY:

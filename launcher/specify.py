@@ -367,7 +367,11 @@ def launch(
         from launcher import population
 
         population.fill(paths, record, root_fd)
-    host = plan.Host(hierarchies.shown_inside(hierarchies.find()), rootless=in_user_namespace())
+    with open("/proc/self/setgroups", "rb") as file:
+        lone = file.read().strip() == b"deny"
+    host = plan.Host(
+        hierarchies.shown_inside(hierarchies.find()), rootless=in_user_namespace(), lone=lone
+    )
     return start.launch_of(specification(paths, record, root_fd, merged), host, stdio, terminal)
 
 

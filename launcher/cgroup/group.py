@@ -91,7 +91,8 @@ class Group:
         for each in mounted:
             if each.version == 1:
                 controllers = each.controllers.intersection(hierarchies.CONTROLLERS)
-                if controllers and os.geteuid() == 0:
+                # Root of a user namespace is not root of these (user_namespaces(7)).
+                if controllers and os.geteuid() == 0 and os.access(each.path, os.W_OK):
                     path = b"/".join((each.path, _PARENT, name.encode()))
                     self._parts.append(V1(Directory(path), controllers))
             elif not on_v1 or each.controllers & _V2_CONTROLLERS - _v2_names(on_v1):
@@ -120,7 +121,8 @@ class Group:
             with contextlib.suppress(LaunchError):
                 group.remove()
             raise
-        if not group._parts and resources != Resources():
+        # Which devices there are is then a matter of the mounts.
+        if not group._parts and resources._replace(devices=()) != Resources():
             missing.append("all (no cgroup is delegated to this user)")
         group.missing = tuple(dict.fromkeys(missing))
         return group
