@@ -19,7 +19,7 @@ SIGNAL_FLAG: Final = Flag(("-s", "--signal"), "SIGNAL", "send this instead of it
 
 def timeout_of(arguments: Arguments) -> int | None:
     """Seconds; None where the container's own hold."""
-    value = arguments.one("--time")
+    value = arguments.one("--timeout")
     if value is None:
         return None
     try:
