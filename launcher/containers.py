@@ -20,6 +20,9 @@ from launcher.typed import Final
 
 __all__ = ["create", "discard", "erase", "orphans", "remove"]
 
+# What the mode of a namespace begins with that is another container's.
+_OTHERS: Final = "container:"
+
 # How often a name is invented before the fault must lie elsewhere.
 _INVENTIONS: Final = 20
 
@@ -39,6 +42,8 @@ def create(paths: Paths, wanted: Record) -> Record:
             from launcher import volumes
 
             made += volumes.prepare(paths, wanted)
+        if any(each.startswith(_OTHERS) for each in (wanted.pid, wanted.ipc, wanted.network)):
+            wanted = _with_ids_of_others(paths, wanted)
         if wanted.userns.startswith("auto"):
             from launcher import subids
 
@@ -51,6 +56,20 @@ def create(paths: Paths, wanted: Record) -> Record:
         raise
     events.note_container(paths, "create", entered)
     return entered
+
+
+def _with_ids_of_others(paths: Paths, wanted: Record) -> Record:
+    """With ids in place of names: those whose namespaces are shared may be renamed later."""
+    with State(paths) as state:
+
+        def settled(mode: str) -> str:
+            if not mode.startswith(_OTHERS):
+                return mode
+            return _OTHERS + state.find(mode.removeprefix(_OTHERS)).row.id
+
+        return wanted._replace(
+            pid=settled(wanted.pid), ipc=settled(wanted.ipc), network=settled(wanted.network)
+        )
 
 
 def _make_directories(directory: bytes, wanted: Record) -> None:

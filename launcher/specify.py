@@ -136,11 +136,11 @@ def _devices(record: Record) -> tuple[Device, ...]:
 _OURS: Final = ("missing", "anonymous", "nocopy", "subpath=", "label=", "z", "Z")
 
 
-def _mounts(paths: Paths, record: Record, new_users: bool) -> tuple[Mount, ...]:
+def _mounts(paths: Paths, record: Record, *, foreign: bool) -> tuple[Mount, ...]:
     """The default mounts and those asked for; one of the latter replaces a default one."""
     own_network = record.network != "host" and not record.network.startswith("container:")
     standing = rootfs.default_mounts(
-        shm_size=record.shm_size, own_network=own_network, user_namespace=new_users
+        shm_size=record.shm_size, own_network=own_network, user_namespace=foreign
     )
     asked = {os.fsencode(each.destination): _mount(paths, each) for each in record.mounts}
     kept = []
@@ -149,12 +149,12 @@ def _mounts(paths: Paths, record: Record, new_users: bool) -> tuple[Mount, ...]:
             continue
         if record.ipc == "host" and each.destination == b"/dev/shm":
             each = Mount(b"/dev/shm", "bind", b"/dev/shm", ("rbind",))
-        elif record.ipc == "host" and each.destination == b"/dev/mqueue" and new_users:
+        elif record.ipc == "host" and each.destination == b"/dev/mqueue" and foreign:
             # The queues of another's namespace may not be mounted anew, and the host may have none.
             if not os.path.ismount("/dev/mqueue"):
                 continue
             each = Mount(b"/dev/mqueue", "bind", b"/dev/mqueue", ("rbind",))
-        elif record.pid == "host" and each.destination == b"/proc" and new_users:
+        elif record.pid == "host" and each.destination == b"/proc" and foreign:
             # A new proc may be mounted by the owner of the process namespace only.
             each = Mount(b"/proc", "bind", b"/proc", ("rbind", *each.options))
         if record.privileged and each.destination.startswith(b"/sys"):
@@ -324,7 +324,8 @@ def specification(paths: Paths, record: Record, root_fd: int, merged: bytes) -> 
         root=Root(merged, record.read_only),
         hostname=os.fsencode(record.hostname) if own_names else b"",
         domainname=os.fsencode(record.domainname) if own_names else b"",
-        mounts=_mounts(paths, record, new_users),
+        # What of the host's is shared is then another user namespace's: to be bound, not mounted.
+        mounts=_mounts(paths, record, foreign=new_users or in_user_namespace()),
         namespaces=_namespaces(paths, record),
         uid_mappings=uid_mappings,
         gid_mappings=gid_mappings,
