@@ -48,7 +48,12 @@ def test_an_idle_container_is_small_and_asleep(lamina: Lamina) -> None:
             spent += int(fields[11]) + int(fields[12])
         return spent
 
-    wait_until(lambda: ticks() == (time.sleep(0.2) or ticks()), "the start to be over")  # type: ignore[func-returns-value]
+    def asleep() -> bool:
+        before = ticks()
+        time.sleep(0.2)
+        return ticks() == before
+
+    wait_until(asleep, "the start to be over")
     before = ticks()
     time.sleep(1)
     assert ticks() - before <= 1
