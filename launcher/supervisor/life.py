@@ -126,6 +126,9 @@ class Life:
         elif kind == frames.RESIZE:
             self._size = struct.unpack("!HH", content)
             self._resize()
+            if self.started is not None and self._terminal >= 0:
+                rows, columns = self._size
+                self.note("resize", height=str(rows), width=str(columns))
 
     def _on_request(self, peer: Peer, fields: dict[str, Any]) -> None:
         verb = fields["verb"]
@@ -150,6 +153,8 @@ class Life:
         if peer.feeds and self._input is not None and self._input.once:
             self._input.end()
         self._on_drained(peer)
+        if peer.streams and self.started is not None:
+            self.note("detach")
         if peer is self.owner:
             self.owner = None
             if self._over:
