@@ -157,6 +157,8 @@ def _mounts(paths: Paths, record: Record, *, foreign: bool) -> tuple[Mount, ...]
         elif record.pid == "host" and each.destination == b"/proc" and foreign:
             # A new proc may be mounted by the owner of the process namespace only.
             each = Mount(b"/proc", "bind", b"/proc", ("rbind", *each.options))
+        elif record.cgroupns == "host" and each.type == "cgroup" and foreign:
+            each = Mount(each.destination, "bind", each.destination, ("rbind", *each.options))
         if record.privileged and each.destination.startswith(b"/sys"):
             each = each._replace(options=tuple(one for one in each.options if one != "ro"))
         kept.append(each)

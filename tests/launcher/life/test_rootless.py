@@ -96,3 +96,34 @@ def test_what_is_missing_is_said_once(tmp_path: Path) -> None:
             assert "no cgroup is delegated" in ended.err
 
     as_ordinary(tmp_path, work, granted=False)
+
+
+def test_what_belongs_to_subordinate_ids_is_removed(tmp_path: Path) -> None:
+    def work(lamina: Lamina) -> None:
+        text = "mkdir -m 700 /tmp/d && touch /tmp/d/file"
+        lamina(
+            "run", "--name", "made", "-u", "5", "-v", "volume:/var/tmp", "busybox", "sh", "-c", text
+        )
+        lamina("run", "--rm", "-u", "5", "-v", "volume:/tmp", "busybox", "sh", "-c", text)
+        inside = lamina.root / "containers" / lamina.ids()[0] / "upper/tmp/d"
+        assert inside.stat().st_uid == SUBIDS + 4
+        lamina("rm", "made")
+        assert lamina.ids() == []
+        lamina("volume", "rm", "volume")
+        assert os.listdir(lamina.root / "volumes") == []
+
+    as_ordinary(tmp_path, work, granted=True)
+
+
+def test_namespaces_of_the_host_s(tmp_path: Path) -> None:
+    def work(lamina: Lamina) -> None:
+        shared = [f"--{each}=host" for each in ("pid", "ipc", "uts", "network", "cgroupns")]
+        text = (
+            "for n in pid ipc uts net cgroup; do readlink /proc/self/ns/$n; done; ls /sys/class/net"
+        )
+        lines = lamina("run", "--rm", *shared, "busybox", "sh", "-c", text).lines
+        names = ("pid", "ipc", "uts", "net", "cgroup")
+        assert lines[:5] == [os.readlink(f"/proc/self/ns/{each}") for each in names]
+        assert "lo" in lines
+
+    as_ordinary(tmp_path, work, granted=True)
