@@ -8,6 +8,7 @@ container that is said to run. `Entry` puts the three together.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable
 from types import TracebackType
@@ -52,15 +53,17 @@ class Row(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A container as it is now."""
+    """A container as it is now. `intact`: its directory is there."""
 
     row: Row
     running: runtime.Running | None
+    intact: bool = True
 
     @property
     def status(self) -> str:
         """created, running, paused, restarting, exited, dead or removing (docker's `.State`)."""
-        return status_of(self.row, self.running)
+        lost = not self.intact and not self.row.removing
+        return "dead" if lost else status_of(self.row, self.running)
 
 
 def status_of(row: Row, running: runtime.Running | None) -> str:
@@ -194,7 +197,8 @@ class State:
         self._db.execute("DELETE FROM containers WHERE id = ?", (id,))
 
     def _entry(self, row: Row) -> Entry:
-        return Entry(row, runtime.look(self.paths, row.id))
+        intact = os.path.isdir(self.paths.container(row.id))
+        return Entry(row, runtime.look(self.paths, row.id), intact)
 
     def _rows(self, where: str, *values: str) -> list[Row]:
         found: Iterable[tuple[object, ...]] = self._db.execute(

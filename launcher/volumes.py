@@ -14,7 +14,7 @@ import json
 import os
 import time
 
-from launcher import record, treeremoval
+from launcher import events, record, treeremoval
 from launcher.errors import LaunchError
 from launcher.names import is_name
 from launcher.paths import Paths
@@ -86,6 +86,7 @@ def create(
         with contextlib.suppress(OSError):
             treeremoval.remove(fresh)
         raise LaunchError("create volume", name, error) from error
+    events.note(paths, "volume", "create", name, {"driver": "local"})
     return True
 
 
@@ -169,6 +170,7 @@ def erase(paths: Paths, name: str) -> None:
         treeremoval.remove(_place(paths, name))
     except OSError as error:
         raise LaunchError("remove volume", name, error) from error
+    events.note(paths, "volume", "destroy", name, {"driver": "local"})
 
 
 def prepare(paths: Paths, wanted: Record) -> list[str]:

@@ -450,6 +450,7 @@ def test_a_profile_is_kept_as_text(tmp_path: Path) -> None:
         (["-a", "all"], "--attach all: it is one of stdin"),
         (["--pull", "always"], "--pull always: images are not fetched"),
         (["--platform", "plan9/vax"], "--platform plan9/vax: this machine is linux/"),
+        (["-P"], "--publish all: there is no bridge"),
         (["-p", "80"], "--publish 80: there is no bridge"),
         (["-p", "99999", "--net=host"], "--publish 99999: ports are between"),
         (["-p", "x:1:2", "--net=host"], "--publish x:1:2: x is not an address"),

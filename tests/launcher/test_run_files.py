@@ -217,6 +217,10 @@ def test_the_volume_command(lamina: Lamina) -> None:
     assert holder.startswith("lamina: cannot remove volume used: container ")
     assert missing == "lamina: cannot find volume nope: there is none of that name"
     assert lamina.good("volume", "rm", "-f", "nope") == ""
+    lamina.good("volume", "rm", "one")
+    said = lamina.good("events", "--since", "5m", "--until", "0s", "--filter", "type=volume")
+    assert "volume create one (driver=local)" in said
+    assert "volume destroy one (driver=local)" in said
 
 
 @pytest.mark.parametrize(

@@ -144,8 +144,8 @@ def test_what_a_crash_leaves_is_found(lamina: Lamina) -> None:
     # Its directory lost: what a disc gives back after a loss of power.
     lost = lamina.good("create", "--name", "lost", "busybox").strip()
     shutil.rmtree(lamina.root / "containers" / lost)
-    out = lamina.good("ps", "-a", "--format", "{{.Names}}")
-    assert out == "lost\n"
+    out = lamina.good("ps", "-a", "--format", "{{.Names}} {{.State}}")
+    assert out == "lost dead\n"
     assert lamina.call("start", "lost").code == 1
     assert lamina.good("rm", "lost") == "lost\n"
     out = lamina.good("prune")
