@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from itertools import pairwise
 
 from unionfs.config import Format, IdMap, MountConfig, SessionConfig, Transport
@@ -37,15 +36,14 @@ class UnknownOption(OptionError):
     """An option that nobody has heard of."""
 
 
-@dataclass(slots=True)
 class Choices:
     """Everything a command line can choose; None where it has not.
 
     Paths are as they were written. `union` and `session` make the two frozen configurations.
     """
 
-    lower: list[bytes] = field(default_factory=list)
-    data: list[bytes] = field(default_factory=list)
+    lower: list[bytes]
+    data: list[bytes]
     upper: bytes | None = None
     work: bytes | None = None
     format: Format = "overlay"
@@ -79,6 +77,10 @@ class Choices:
     dirsync: bool = False
     passthrough: bool = True
     debug: bool = False
+
+    def __init__(self) -> None:
+        self.lower = []
+        self.data = []
 
     def union(self, userxattr: bool) -> MountConfig:
         """The union that was chosen; `userxattr` says what to take where that was left open."""
