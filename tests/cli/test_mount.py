@@ -55,6 +55,23 @@ def test_the_cd_example(cd: Layers, lamina: Lamina, transport: str) -> None:
     lamina("umount", cd.merged)
 
 
+def test_more_open_files_than_the_mounter_may_have(cd: Layers, transport: str) -> None:
+    """Files that others have open are not held to the limit of who mounted."""
+    (cd.lower / "many").mkdir()
+    for number in range(300):
+        (cd.lower / f"many/{number}").write_bytes(b"%d" % number)
+    words = command("mount", "--transport", transport, "--lower", str(cd.lower), str(cd.merged))
+    limited = ["sh", "-c", 'ulimit -Sn 200 && exec "$@"', "sh", *words]
+    try:
+        subprocess.run(limited, env=environment(), check=True)
+        streams = [(cd.merged / f"many/{number}").open("rb") for number in range(300)]
+        assert [stream.read() for stream in streams] == [b"%d" % each for each in range(300)]
+        for stream in streams:
+            stream.close()
+    finally:
+        run_lamina("umount", cd.merged)
+
+
 def test_work_beside_the_upper(cd: Layers, lamina: Lamina) -> None:
     """The work directory is a sibling of the upper, made if it is not there, and used again."""
     work = cd.root / ".upper.work"
