@@ -130,7 +130,8 @@ def _besiege(layers: Layers, daemon: Daemon, seed: int, kills: int, bare: bool =
             siege.repair()
             siege.check()
     except AssertionError as failure:
-        raise AssertionError(f"LAMINA_TEST_SEED={seed}, kill {borne}: {failure}") from failure
+        head = f"LAMINA_TEST_SEED={seed}, kill {borne}: {failure}"
+        raise AssertionError(f"{head}\nThe daemon's log:\n{daemon.read_log()}") from failure
     finally:
         for writer in siege.writers:
             writer.stop()
