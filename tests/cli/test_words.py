@@ -45,6 +45,7 @@ def read(*words: bytes) -> Arguments:
         ([b"--lower", b"x", b"--lower=y=z"], {"--lower": [b"x", b"y=z"]}, []),
         ([b"-lx", b"-l", b"-v"], {"--lower": [b"x", b"-v"]}, []),
         ([b"-vlx"], {"--verbose": [b""], "--lower": [b"x"]}, []),
+        ([b"-vl=x=y", b"-v=false"], {"--lower": [b"x=y"]}, []),
         ([b"-vo", b"ro"], {"--verbose": [b""], "-o": [b"ro"]}, []),
         ([b"--", b"-v", b"--lower"], {}, [b"-v", b"--lower"]),
         ([b"-", b"\xff"], {}, [b"-", b"\xff"]),

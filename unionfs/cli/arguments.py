@@ -132,13 +132,17 @@ def _read_short(
     word: bytes,
     rest: Iterator[bytes],
 ) -> None:
-    """A group of single letters; the value of the last may follow without a space."""
+    """A group of single letters; the value of the last may follow without a space, or after "="."""
     at = 1
     while at < len(word):
         name = b"-" + word[at : at + 1]
         flag = _known(command, known, name)
         at += 1
-        attached = word[at:] if flag.value is not None and at < len(word) else None
+        if flag.value is None and word[at : at + 1] == b"=":
+            _switch(command, found, flag, name, word[at + 1 :])
+            return
+        follows = flag.value is not None and at < len(word)
+        attached = word[at:].removeprefix(b"=") if follows else None
         _add(command, found, flag, name, attached, rest)
         if attached is not None:
             return
