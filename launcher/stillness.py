@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A container that stands still for as long as its files are read.
 
-Its processes are frozen by their cgroup, as `pause` does, but its state stays what it is. A guard,
-a process forked for the purpose, thaws them should this one be killed meanwhile.
+Its supervisor freezes its processes, as for `pause`, and lets them go on when the connection ends:
+also if this process is killed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from launcher.errors import LaunchError
+from launcher import control
 from launcher.paths import Paths
 from launcher.state import Entry
 
@@ -20,57 +20,17 @@ __all__ = ["still"]
 
 @contextlib.contextmanager
 def still(paths: Paths, entry: Entry) -> Iterator[None]:
-    """Freeze the processes of a container that runs; and have written what they have written.
-
-    Raises LaunchError where they cannot be frozen.
+    """Have the processes of a container that runs stand still; what they wrote is then in its
+    upper. One that ends meanwhile is still by itself. Raises LaunchError where none can be frozen.
     """
     running = entry.running
-    if running is None or running.state not in ("running", "stopping"):
+    if running is None or not running.pid:
         yield
         return
-    from launcher.cgroup.group import Group
-    from launcher.cgroup.hierarchies import find
-
-    group = Group(entry.row.id, find())
-    guard, released = _guard(group)
-    try:
-        group.freeze()
+    with control.connect(paths, entry.row.id) as connection:
+        connection.request("hold")
         _write_back(running.pid)
         yield
-    finally:
-        try:
-            _thaw(group)
-        finally:
-            os.close(released)
-            os.waitpid(guard, 0)
-
-
-def _guard(group: object) -> tuple[int, int]:
-    """A process that thaws when this one has gone: its pid, and a descriptor to be closed then."""
-    from launcher.cgroup.group import Group
-
-    assert isinstance(group, Group)
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
-    if pid:
-        os.close(reader)
-        return pid, writer
-    try:
-        os.setsid()
-        os.close(writer)
-        os.read(reader, 1)
-        _thaw(group)
-    finally:
-        os._exit(0)
-
-
-def _thaw(group: object) -> None:
-    from launcher.cgroup.group import Group
-
-    assert isinstance(group, Group)
-    # It may have ended meanwhile: what is not there is not frozen.
-    with contextlib.suppress(LaunchError, OSError):
-        group.thaw()
 
 
 def _write_back(pid: int) -> None:

@@ -64,6 +64,7 @@ class Life:
         self.stopping = False
         self.again: Peer | None = None
         self.waiters: list[Peer] = []
+        self.holders: list[Peer] = []
         self.health = ""
         self.attempts = restart.Attempts()
         self.group: Group | None = None
@@ -148,6 +149,8 @@ class Life:
         self.peers.remove(peer)
         if peer in self.waiters:
             self.waiters.remove(peer)
+        if peer in self.holders:
+            self._let_go(peer)
         if self.again is peer:
             self.again = None
         if peer.feeds and self._input is not None and self._input.once:
@@ -449,6 +452,19 @@ class Life:
         record = self.record
         described = {"image": record.image, "name": record.name, **dict(record.labels)}
         events.note(self.paths, "container", action, record.id, described | attributes)
+
+    def hold(self, peer: Peer) -> None:
+        """Have all processes stand still for as long as a client is there; the state stays."""
+        assert self.group is not None
+        if self.state != "paused" and not self.holders:
+            self.group.freeze()
+        self.holders.append(peer)
+
+    def _let_go(self, peer: Peer) -> None:
+        self.holders.remove(peer)
+        if not self.holders and self.state != "paused" and self.group is not None:
+            with contextlib.suppress(LaunchError, OSError):  # what has ended is not frozen
+                self.group.thaw()
 
     def thaw(self) -> None:
         assert self.group is not None

@@ -8,6 +8,7 @@
     restart  timeout: the same; answered when it runs again
     wait     → {code} when it has ended
     pause, unpause
+    hold     all processes stand still until the client has gone (`commit`)
     exec     args, env, cwd, user, privileged; three descriptors for its standard streams, and where
              `terminal` is true a fourth, a socket to which the terminal's master is sent
              → {started: pid}, and {exit: status} when it has ended
@@ -108,6 +109,13 @@ def _unpause(life: Life, peer: Peer, fields: _Fields) -> None:
     life.reply(peer, {})
 
 
+def _hold(life: Life, peer: Peer, fields: _Fields) -> None:
+    if life.started is None or life.group is None:
+        raise LaunchError("hold container", _name(life), _why_not(life))
+    life.hold(peer)
+    life.reply(peer, {})
+
+
 def _exec(life: Life, peer: Peer, fields: _Fields) -> None:
     from launcher.supervisor import execs
 
@@ -168,6 +176,7 @@ _VERBS: Final[dict[str, Callable[[Life, Peer, _Fields], None]]] = {
     "wait": _wait,
     "pause": _pause,
     "unpause": _unpause,
+    "hold": _hold,
     "exec": _exec,
     "update": _update,
 }
