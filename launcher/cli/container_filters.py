@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 
@@ -145,21 +146,23 @@ class _Ancestor:
         if not self._layers:
             return False
         lowest = look.fields.get("layers", ())[-len(self._layers) :]
-        return [os_encoded(each) for each in lowest] == list(self._layers)
-
-
-def os_encoded(path: str) -> bytes:
-    return path.encode("utf-8", "surrogateescape")
+        return [os.fsencode(each) for each in lowest] == list(self._layers)
 
 
 def _find_image(paths: Paths, reference: str) -> tuple[str, tuple[bytes, ...]] | None:
-    from launcher import image
+    """The id and the layers of an image that there is. None is made for being asked for."""
+    from launcher import database
+    from launcher.image import builtin, catalog, layout
 
-    find = getattr(image, "find", None)
-    if find is None:
-        return None
+    if reference in ("host", "host:latest"):
+        host = builtin.host()
+        return host.id, host.layers
+    db = database.connect(paths)
     try:
-        found = find(paths, reference)
+        id = catalog.find_image(db, reference).id
+        layers = catalog.layers_of(db, id)
     except LaunchError:
         return None
-    return found.id, found.layers
+    finally:
+        db.close()
+    return id, tuple(layout.tree(paths, each.tree) for each in reversed(layers))

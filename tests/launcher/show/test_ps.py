@@ -12,6 +12,9 @@ from collections.abc import Iterator
 import pytest
 
 from launcher.cli.container_rows import ports_text
+from launcher.errors import LaunchError
+from launcher.image import find
+from launcher.image.inspection import inspected
 from launcher.record import Port, RequestedMount
 from tests.launcher.show.conftest import new_made
 from tests.launcher.show.made import Made
@@ -115,6 +118,20 @@ def test_all_containers_in_docker_s_table(several: Made) -> None:
 def test_which_containers_are_shown(several: Made, words: str, expected: str) -> None:
     ended = several.lamina("ps", *words.split(), "--format", "{{.Names}}")
     assert (ended.lines, ended.err, ended.status) == (expected.split(), "", 0)
+
+
+def test_ancestors_are_images_and_what_they_were_built_upon(made: Made) -> None:
+    words = ("ps", "-af", "ancestor=busybox:latest", "--format", "{{.Names}}")
+    assert made.lamina(*words).lines == []
+    with pytest.raises(LaunchError):  # nothing was made for being asked for
+        inspected(made.paths, "busybox")
+    image = find(made.paths, "busybox")
+    made.add(1, "direct", 1, image_id=image.id, layers=image.layers)
+    made.add(2, "derived", 2, image="own", image_id="ef" * 32, layers=(b"/top", *image.layers))
+    made.add(3, "unrelated", 3, image="other", image_id="ef" * 32, layers=(b"/top",))
+    assert made.lamina(*words).lines == ["direct", "derived"]
+    short = (*words[:2], f"ancestor={image.id[:12]}", *words[3:])
+    assert made.lamina(*short).lines == ["direct", "derived"]
 
 
 def test_ids_alone(several: Made) -> None:
