@@ -86,15 +86,19 @@ class Connection:
         return bool(self._arrived)
 
     def ask(self, verb: str, fds: tuple[int, ...] = (), **fields: Any) -> None:
-        """Send a request, and descriptors with it, which stay the caller's."""
-        self.send(frames.message(frames.REQUEST, {"verb": verb, **fields}), fds)
+        """Send a request, and descriptors with it, which stay the caller's.
+
+        Where the supervisor has gone, `answer` tells what it said before, or that it has gone.
+        """
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.send(frames.message(frames.REQUEST, {"verb": verb, **fields}), fds)
 
     def answer(self) -> dict[str, Any]:
         """Wait for the next reply. Raises LaunchError with what the supervisor says."""
         while True:
             frame = self.receive()
             if frame is None:
-                raise LaunchError("talk to the supervisor", b"", "it has ended")
+                raise LaunchError("reach the supervisor", b"", "it was killed")
             kind, content = frame
             if kind == frames.REPLY:
                 fields: dict[str, Any] = json.loads(content)
@@ -104,9 +108,7 @@ class Connection:
 
     def request(self, verb: str, fds: tuple[int, ...] = (), **fields: Any) -> dict[str, Any]:
         """`ask`, and then `answer`."""
-        # Where it has gone, it may have said why before.
-        with contextlib.suppress(BrokenPipeError):
-            self.ask(verb, fds, **fields)
+        self.ask(verb, fds, **fields)
         return self.answer()
 
 

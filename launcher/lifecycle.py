@@ -97,6 +97,8 @@ def prepare(paths: Paths, described: Record, starting: Starting, attachment: Att
             with State(paths) as state:
                 state.failed(before, error.status, str(error))
             starting.abandon()
+            # Where it was killed before it had an undertaker.
+            undertaker.tidy(paths, id)
             raise
         return warnings
 

@@ -9,6 +9,7 @@ processor while the command reads its words and makes the container. The supervi
 from __future__ import annotations
 
 import _socket
+import contextlib
 import os
 
 from launcher.typed import TYPE_CHECKING, Any, NoReturn
@@ -43,7 +44,8 @@ class Starting:
 
         self.connection.answer()  # it is in its user namespace
         idmap.write(self.pid, idmap.of_caller())
-        self.connection.send(b"m")
+        with contextlib.suppress(BrokenPipeError):  # `ready` tells
+            self.connection.send(b"m")
         self._mapped = True
 
     def ready(self) -> None:

@@ -93,7 +93,19 @@ class Life:
         self.owner: Peer | None = self._meet(owner)
 
     def run(self) -> None:
-        """Live. Returns when there is nothing left of the container's run, and nobody to tell."""
+        """Live. Returns when there is nothing left of the container's run, and nobody to tell.
+
+        SIGTERM, as all processes are sent when the machine is shut down, stops the container.
+        """
+        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+        def asked() -> None:
+            os.read(reader, 1)
+            if self.state in ("running", "paused", "restarting"):
+                self.stop(self.record.stop_timeout)
+
+        self.loop.watch(reader, READ, asked)
+        signal.signal(signal.SIGTERM, lambda *_: os.write(writer, b"t"))
         self.loop.run(lambda: self._done and not self.peers)
 
     # -- clients

@@ -205,3 +205,24 @@ def test_a_terminal_needs_one_for_its_input(lamina: Lamina) -> None:
     assert ended.code != 0
     assert "the input is not a terminal" in ended.err
     assert lamina.ids() == []
+
+
+def test_exec_with_a_terminal(lamina: Lamina) -> None:
+    id = lamina.start("busybox", "sleep", "1000")
+    terminal = Terminal(lamina, "exec", "-it", id, "sh")
+    try:
+        terminal.read_until(b"# ")
+        terminal.type(b"tty; stty size\r")
+        terminal.read_until(b"/dev/pts/")
+        terminal.read_until(b"31 97")
+        terminal.type(b"exit 6\r")
+        assert terminal.process.wait(scaled(30)) == 6
+        assert termios.tcgetattr(terminal.slave) == terminal.before
+    finally:
+        terminal.close()
+    plain = Terminal(lamina, "exec", id, "sh", "-c", "test -t 1 || echo a pipe")
+    try:
+        plain.read_until(b"a pipe")
+        assert plain.process.wait(scaled(30)) == 0
+    finally:
+        plain.close()

@@ -282,3 +282,54 @@ def test_fifty_at_once_leave_nothing(lamina: Lamina) -> None:
     assert not any(each.returncode for each in running)
     assert lamina.ids() == []
     wait_until(lambda: not lamina.remains(), "nothing to be left")
+
+
+def test_a_supervisor_that_is_asked_to_end_stops_its_container(lamina: Lamina) -> None:
+    script = "trap 'echo asked; exit 4' TERM; echo up; while :; do sleep 0.05; done"
+    id = lamina.start("busybox", "sh", "-c", script)
+    lamina.wait_for_log(id, "up")
+    os.kill(lamina.running(id)["supervisor"], signal.SIGTERM)
+    assert lamina("wait", id).lines == ["4"]
+    assert lamina.logged(id) == "up\nasked\n"
+
+
+def test_start_attached(lamina: Lamina) -> None:
+    id = lamina("create", "-i", "busybox", "sh", "-c", "cat; echo err >&2; exit 3").lines[-1]
+    for content in (b"first", b"second"):
+        ended = lamina.try_("start", "-a", "-i", id, input=content)
+        assert (ended.code, ended.out, ended.err) == (3, content.decode(), "err\n")
+
+
+def test_attach_follows_and_passes_signals_on(lamina: Lamina) -> None:
+    script = "trap 'echo bye; exit 5' INT; while :; do echo x; sleep 0.05; done"
+    id = lamina.start("busybox", "sh", "-c", script)
+    process = lamina.begin("attach", id)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"x\n"
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=scaled(30))
+    assert process.returncode == 5
+    assert out.endswith(b"bye\n")
+
+
+@pytest.mark.parametrize("milliseconds", [0, 50, 100, 150, 250, 400])
+def test_a_supervisor_killed_during_the_start(lamina: Lamina, milliseconds: int) -> None:
+    """At any instant: nothing is left, and what `ps` says is true."""
+    lamina("run", "--rm", "busybox", "true")
+    process = lamina.begin("run", "-d", "--name", "victim", "busybox", "sleep", "1000")
+
+    def forked() -> list[str]:
+        return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+
+    wait_until(lambda: bool(forked()), "the supervisor to be forked")
+    (supervisor,) = forked()
+    time.sleep(milliseconds / 1000)
+    os.kill(int(supervisor), signal.SIGKILL)
+    _, said = process.communicate(timeout=scaled(30))
+    assert process.returncode in (0, 125), said
+    assert said.count(b"\n") == (process.returncode != 0), said
+    wait_until(lambda: not lamina.remains(), f"all to be gone: {lamina.remains()}", 20)
+    for id in lamina.ids():
+        assert not lamina.status(id).startswith("Up")
+        lamina("start", id)
+        lamina("rm", "-f", id)
