@@ -65,11 +65,11 @@ def tree(trial: Trial, items: list[Item], *, colour: bool) -> Iterator[str]:
         for name in path.strip(b"/").split(b"/"):
             node = node.inner.setdefault(name, _Node())
         node.items.append(item)
-    for line in _lines(top, ""):
+    for line in _lines(trial, top, ""):
         yield _painted(line, colour=colour)
 
 
-def _lines(node: _Node, indent: str, *, root: bool = True) -> Iterator[_Line]:
+def _lines(trial: Trial, node: _Node, indent: str, *, root: bool = True) -> Iterator[_Line]:
     entries = sorted(node.inner.items())
     for index, (name, inner) in enumerate(entries):
         label = shown(name)
@@ -89,15 +89,17 @@ def _lines(node: _Node, indent: str, *, root: bool = True) -> Iterator[_Line]:
             yield _Line(branch, "", label + "/", "", "")
         for item in sorted(inner.items, key=lambda each: each.kind != "D"):
             slash = "/" if item.type == "directory" else ""
-            yield _Line(branch, _SIGNS[item.kind], label + slash, _about(item), item.kind)
-        yield from _lines(inner, deeper, root=False)
+            about = _about(trial, item)
+            yield _Line(branch, _SIGNS[item.kind], label + slash, about, item.kind)
+        yield from _lines(trial, inner, deeper, root=False)
 
 
-def _about(item: Item) -> str:
+def _about(trial: Trial, item: Item) -> str:
     """What there is to say of a change beside its name."""
     words = []
     if item.kind == "R" and item.source is not None:
-        words.append("from " + shown(item.source))
+        top = trial.places[item.place].mountpoint.rstrip(b"/")
+        words.append("from " + shown(top + item.source))
     if item.kind in "CR":
         other = [each for each in item.what if each != "content"]
         if "content" in item.what:

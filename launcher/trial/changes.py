@@ -91,12 +91,7 @@ def examine(trial: Trial) -> list[Item]:
     for number, place in enumerate(trial.places):
         if not os.listdir(trial.upper(number)):
             continue  # it may not even be there any more
-        changes = unionfs.diff(
-            trial.upper(number),
-            (place.lower,),
-            userxattr=trial.userxattr,
-            work=trial.work(number),
-        )
+        changes = _differences(trial, number)
         host = Host(place.lower)
         try:
             items += _items(trial, number, host, changes, len(items))
@@ -105,6 +100,19 @@ def examine(trial: Trial) -> list[Item]:
         finally:
             host.close()
     return items
+
+
+def _differences(trial: Trial, place: int) -> list[unionfs.Change]:
+    lower = (trial.places[place].lower,)
+    upper, work = trial.upper(place), trial.work(place)
+    try:
+        return unionfs.diff(upper, lower, userxattr=trial.userxattr, work=work)
+    except unionfs.UnionError:
+        if not trial.userxattr:
+            raise
+    # Other names of a file that was changed are looked for everywhere, also where an ordinary user
+    # may not look.
+    return unionfs.diff(upper, lower, userxattr=True)
 
 
 def _items(

@@ -15,7 +15,7 @@ from launcher.errors import LaunchError
 from launcher.trial.record import Place
 from launcher.typed import Final, NamedTuple
 
-__all__ = ["Layout", "Mounted", "layout", "table", "visible"]
+__all__ = ["Layout", "Mounted", "layout", "layout_of_user", "table", "visible"]
 
 # What only the kernel fills; nothing in it can be changed and kept.
 _KERNELS: Final = frozenset(
@@ -137,6 +137,39 @@ def layout(mounts: list[Mounted], base: bytes, hidden: tuple[bytes, ...]) -> Lay
         else:
             places.append(_place(inner, path, each))
     return Layout(tuple(places), tuple(shown))
+
+
+def layout_of_user(base: bytes, directories: tuple[bytes, ...]) -> Layout:
+    """How the tree at `base` is shown to an ordinary user: unions over those of the directories
+    that can be written, all else as it is.
+
+    Raises LaunchError if `base` is no directory.
+    """
+    if not os.path.isdir(base):
+        raise LaunchError("use root", base, "it is not a directory")
+    places: list[Place] = []
+    for path in sorted({os.path.realpath(each) for each in directories}):
+        inner = path[len(base.rstrip(b"/")) :]
+        if not _within(path, base) or any(inner == own or _within(inner, own) for own in _OWN):
+            continue
+        if any(_within(path, each.lower) and _is_own_way(each.lower, path) for each in places):
+            continue
+        if os.path.isdir(path) and os.access(path, os.W_OK):
+            places.append(Place(inner, path))
+    if not places:
+        raise LaunchError("try in", base, "there is nothing in it that this user may write")
+    return Layout(tuple(places), (b"/",))
+
+
+def _is_own_way(top: bytes, path: bytes) -> bool:
+    """Whether all directories between the two are the caller's: a union can copy those up."""
+    above = os.path.dirname(path)
+    while above != top:
+        found = os.stat(above)
+        if (found.st_uid, found.st_gid) != (os.geteuid(), os.getegid()):
+            return False
+        above = os.path.dirname(above)
+    return True
 
 
 def _place(mountpoint: bytes, lower: bytes, mounted: Mounted | None) -> Place:

@@ -4,7 +4,7 @@
     try.json       this record, written whole or not at all
     lock           held (flock(2)) by whoever runs, applies or discards it
     log            what the servers of its unions had to say
-    N/upper, work  the N-th union's changes, and where it works
+    N/upper, work  the N-th union's changes, and where it works; N/lower is a mount point
     changes.json   what it changed, looked at once when the command had ended (`changes`)
     applied/N/     the N-th apply: its journal and what it replaced (`journal`)
     merged         where the union is mounted, in a mount namespace of the try's own
@@ -47,7 +47,7 @@ _UNFIT: Final = frozenset("/\0")
 class Place(NamedTuple):
     """One union of a try.
 
-    mountpoint -- where it is in the tree that the command sees; b"/" is the first
+    mountpoint -- where it is in the tree that the command sees; the first is b"/" if there is one
     lower      -- the directory of the host's that it covers
     nosuid, noexec -- as the host has it mounted
     """
@@ -87,6 +87,10 @@ class Trial(NamedTuple):
     def work(self, place: int) -> bytes:
         return b"%s/%d/work" % (self.directory, place)
 
+    def seen(self, place: int) -> bytes:
+        """Where an ordinary user's stage mounts what the union stands on: see `stage`."""
+        return b"%s/%d/lower" % (self.directory, place)
+
     @property
     def merged(self) -> bytes:
         return self.directory + b"/merged"
@@ -116,9 +120,10 @@ def create(
         os.makedirs(paths.tries, 0o700, exist_ok=True)
         os.mkdir(directory, 0o700)
         os.mkdir(trial.merged, 0o700)
+        os.close(os.open(directory + b"/log", os.O_WRONLY | os.O_CREAT, 0o600))
         for number in range(len(places)):
             os.mkdir(b"%s/%d" % (directory, number), 0o700)
-            for path in (trial.upper(number), trial.work(number)):
+            for path in (trial.upper(number), trial.work(number), trial.seen(number)):
                 os.mkdir(path, 0o700)
             _look_like(trial.upper(number), places[number].lower)
     except OSError as error:
@@ -233,8 +238,10 @@ def find(paths: Paths, reference: str) -> Trial:
     """The try that an id, or an unambiguous beginning of one, stands for. Raises LaunchError."""
     try:
         names = sorted(os.fsdecode(name) for name in os.listdir(paths.tries) if b"." not in name)
-    except OSError:
+    except FileNotFoundError:
         names = []
+    except OSError as error:
+        raise LaunchError("list tries in", paths.tries, error) from error
     matching = [name for name in names if name.startswith(reference)]
     if not reference or _UNFIT & set(reference) or not matching:
         raise LaunchError("find try", reference, "there is none of that id")
@@ -292,11 +299,23 @@ def remove(trial: Trial) -> None:
     gone = trial.directory + b".gone"
     try:
         if os.path.lexists(gone):
-            shutil.rmtree(gone)
+            _remove_tree(gone)
         os.rename(trial.directory, gone)
-        shutil.rmtree(gone)
+        _remove_tree(gone)
     except OSError as error:
         raise LaunchError("discard try", trial.id, error) from error
+
+
+def _remove_tree(directory: bytes) -> None:
+    try:
+        shutil.rmtree(directory)
+    except PermissionError:
+        if os.geteuid() == 0:
+            raise
+        # What a union of an ordinary user's had made for itself when it was killed.
+        from launcher.trial.users import within
+
+        within(lambda: shutil.rmtree(directory))
 
 
 def sweep(paths: Paths) -> None:
@@ -304,4 +323,4 @@ def sweep(paths: Paths) -> None:
     with contextlib.suppress(OSError):
         for name in os.listdir(paths.tries):
             if name.endswith(b".gone"):
-                shutil.rmtree(paths.tries + b"/" + name, ignore_errors=True)
+                _remove_tree(paths.tries + b"/" + name)

@@ -19,7 +19,7 @@ import socket
 import prctl
 
 import unionfs
-from launcher import plan, start
+from launcher import idmap, plan, start, steps
 from launcher.cgroup import hierarchies
 from launcher.errors import LaunchError
 from launcher.isolation import capabilities, rootfs, seccomp
@@ -27,7 +27,7 @@ from launcher.paths import Paths
 from launcher.spec import ContainerSpec, Mount, Namespace, Process, Root, User
 from launcher.sys import mount as kernel
 from launcher.sys import process
-from launcher.trial import terminal
+from launcher.trial import terminal, users
 from launcher.trial.record import Trial
 from launcher.typed import Final, NamedTuple, NoReturn
 
@@ -57,17 +57,36 @@ def run(trial: Trial, shown: tuple[bytes, ...], hidden: tuple[bytes, ...], paths
     is not to be seen. Called from a process without other threads.
     """
     has_terminal = all(os.isatty(fd) for fd in (0, 1, 2))
+    maps = None if os.geteuid() == 0 else users.maps_of_caller()
     answer, told = os.pipe()
     ours, theirs = socket.socketpair()
     # Compiled where it can be kept, before there is a namespace.
     program = seccomp.default_program(capabilities.DEFAULT, paths.run)
+    unmapped, mapped = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
         os.close(answer)
         ours.close()
-        _Stage(trial, shown, hidden, program, theirs if has_terminal else None).live(told)
-    os.close(told)
+        for fd in (unmapped[0], mapped[1]):
+            os.close(fd)
+        stage = _Stage(trial, shown, hidden, program, theirs if has_terminal else None, maps)
+        stage.live(told, (unmapped[1], mapped[0]))
+    for fd in (told, unmapped[1], mapped[0]):
+        os.close(fd)
     theirs.close()
+    try:
+        if maps is not None and os.read(unmapped[0], 1):
+            idmap.write(child, maps)
+            os.write(mapped[1], b"m")
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(answer)
+        ours.close()
+        raise
+    finally:
+        os.close(unmapped[0])
+        os.close(mapped[1])
     try:
         with _passing_signals_to(child) as signals:
             if has_terminal:
@@ -122,18 +141,25 @@ class _Stage:
         hidden: tuple[bytes, ...],
         program: bytes,
         channel: socket.socket | None,
+        maps: idmap.IdMaps | None,
     ) -> None:
         self._trial = trial
         self._shown = shown
         self._hidden = hidden
         self._program = program
         self._channel = channel
+        self._maps = maps
+        self._caller = os.getuid(), os.getgid()
         self._servers: list[tuple[bytes, int]] = []
 
-    def live(self, told: int) -> NoReturn:
-        """Do everything, write how it went to `told`, and end."""
+    def live(self, told: int, mapping: tuple[int, int]) -> NoReturn:
+        """Do everything, write how it went to `told`, and end.
+
+        `mapping`: an ordinary user's stage writes to the first when its user namespace wants ids,
+        and reads from the second that it has them.
+        """
         try:
-            answer: dict[str, object] = self._run()
+            answer: dict[str, object] = self._run(mapping)
         except LaunchError as error:
             answer = _error(error.what, error.thing, str(error.reason), error.status)
         except unionfs.UnionError as error:
@@ -148,21 +174,30 @@ class _Stage:
         finally:
             os._exit(0)
 
-    def _run(self) -> dict[str, object]:
+    def _run(self, mapping: tuple[int, int]) -> dict[str, object]:
         prctl.set_pdeathsig(signal.SIGKILL)
         os.setsid()
+        if self._maps is not None:
+            users.become_root(mapping)
+        for fd in mapping:
+            os.close(fd)
         process.unshare(process.CLONE_NEWNS)
         kernel.mount_setattr(
             kernel.AT_FDCWD, b"/", recursive=True, propagation=kernel.MS_SLAVE
         )  # fmt: skip
+        if self._maps is not None:
+            self._show_all()
         _ = unionfs.Union, unionfs.run  # loaded once, for all servers
         for number in range(len(self._trial.places)):
             self._serve(number)
-        for inner in self._shown:
-            self._show(inner)
+        if self._maps is None:
+            for inner in self._shown:
+                self._show(inner)
         standard = (0, 1, 2)
         channel = -1 if self._channel is None else self._channel.fileno()
         launch = start.launch_of(self._spec(), _host(), standard, channel)
+        if self._maps is not None:
+            launch = launch._replace(plan=_with_groups_as_they_are(launch.plan))
         with start.begin(launch) as beginning:
             started = beginning.go()
         if self._channel is not None:
@@ -189,7 +224,7 @@ class _Stage:
         trial, place = self._trial, self._trial.places[number]
         mountpoint = trial.merged + place.mountpoint.rstrip(b"/")
         config = unionfs.MountConfig(
-            lower=(place.lower,),
+            lower=(place.lower if self._maps is None else trial.seen(number),),
             upper=trial.upper(number),
             work=trial.work(number),
             userxattr=trial.userxattr,
@@ -222,6 +257,17 @@ class _Stage:
             raise LaunchError(os.fsdecode(what), thing, os.fsdecode(reason))
         self._servers.append((mountpoint, child))
 
+    def _show_all(self) -> None:
+        """For an ordinary user: all of the host's tree, read-only, below the unions.
+
+        What each union stands on is mounted aside as well, as it is: under its own path it may hold
+        the store, and no clone of it can be had without the mounts in it.
+        """
+        trial = self._trial
+        for number, place in enumerate(trial.places):
+            _mount_copy(place.lower, trial.seen(number), 0)
+        _mount_copy(trial.base, trial.merged, kernel.MOUNT_ATTR_RDONLY)
+
     def _show(self, inner: bytes) -> None:
         """Show what the host has mounted somewhere as it is, read-only.
 
@@ -245,19 +291,27 @@ class _Stage:
 
     def _take_down(self) -> None:
         """Unmount all, and wait until everything is in the upper layers."""
-        for inner in reversed(self._shown):
+        for inner in reversed(self._shown if self._maps is None else ()):
             with contextlib.suppress(OSError):
                 kernel.umount(self._trial.merged + inner, kernel.MNT_DETACH)
         for mountpoint, child in reversed(self._servers):
             with contextlib.suppress(OSError):
                 kernel.umount(mountpoint, kernel.MNT_DETACH)
             os.waitpid(child, 0)
+        if self._maps is not None:
+            for number in range(len(self._trial.places)):
+                users.hand_over(self._trial.work(number), self._caller)
 
     # -- the container
 
     def _spec(self) -> ContainerSpec:
         trial = self._trial
-        uid = os.getuid()
+        uid, gid = self._caller
+        groups = tuple(os.getgroups())
+        if self._maps is not None:
+            groups = ()
+            if len(self._maps.uid) == 1:
+                uid = gid = 0  # the one number that there is
         mask = os.umask(0)
         os.umask(mask)
         made = Process(
@@ -265,8 +319,10 @@ class _Stage:
             env=tuple(b"%s=%s" % each for each in os.environb.items()),
             cwd=trial.cwd,
             terminal=self._channel is not None,
-            user=User(uid, os.getgid(), tuple(os.getgroups()), mask),
-            capabilities=capabilities.of_user(capabilities.DEFAULT, uid),
+            user=User(uid, gid, groups, mask),
+            capabilities=capabilities.of_user(
+                capabilities.DEFAULT if self._maps is None else frozenset(), uid
+            ),
             init=True,
         )
         own_network = trial.network == "none"
@@ -275,7 +331,12 @@ class _Stage:
             process=made,
             root=Root(trial.merged),
             hostname=os.fsencode(os.uname().nodename),
-            mounts=tuple(_closed(each) for each in rootfs.default_mounts(own_network=own_network)),
+            mounts=tuple(
+                _fitted(each, self._maps is not None)
+                for each in rootfs.default_mounts(
+                    own_network=own_network, user_namespace=self._maps is not None
+                )
+            ),
             namespaces=tuple(Namespace(kind) for kind in kinds),
             devices=rootfs.DEVICES,
             masked_paths=rootfs.MASKED + self._hidden,
@@ -284,9 +345,36 @@ class _Stage:
         )
 
 
-def _closed(mount: Mount) -> Mount:
-    """No device node that is made in /dev is of any use."""
-    return mount._replace(options=(*mount.options, "nodev")) if mount.type == "tmpfs" else mount
+def _mount_copy(source: bytes, target: bytes, wanted: int) -> None:
+    """Mount a copy of the tree of mounts at `source` on `target`."""
+    tree = kernel.open_tree(kernel.AT_FDCWD, source, recursive=True)
+    try:
+        if wanted:
+            kernel.mount_setattr(tree, b"", recursive=True, wanted=wanted)
+        on = os.open(target, os.O_PATH | os.O_CLOEXEC)
+        try:
+            kernel.move_mount(tree, on)
+        finally:
+            os.close(on)
+    finally:
+        os.close(tree)
+
+
+def _with_groups_as_they_are(made: tuple[steps.Step, ...]) -> tuple[steps.Step, ...]:
+    """In a user namespace with few ids the caller's further groups can be kept, but not set."""
+    return tuple(
+        step._replace(groups=None) if isinstance(step, steps.SetUser) else step for step in made
+    )
+
+
+def _fitted(mount: Mount, few_ids: bool) -> Mount:
+    """No device node that is made in /dev is of any use; terminals need a group that exists."""
+    options = mount.options
+    if mount.type == "tmpfs":
+        options = (*options, "nodev")
+    if mount.type == "devpts" and few_ids:
+        options = tuple(each for each in options if not each.startswith("gid="))
+    return mount._replace(options=options)
 
 
 def _host() -> plan.Host:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -37,9 +38,13 @@ def attempt(paths: Paths, base: bytes, args: tuple[bytes, ...], network: str) ->
     paths.ensure()
     base = os.path.realpath(base)
     hidden = tuple(os.path.realpath(path) for path in (paths.root, paths.run))
-    seen = mounts.layout(mounts.table(), base, hidden)
+    ordinary = os.geteuid() != 0
+    if ordinary:
+        seen = mounts.layout_of_user(base, _own_directories(base))
+    else:
+        seen = mounts.layout(mounts.table(), base, hidden)
     trial = record.create(
-        paths, base, args, _directory(base), network, seen.places, userxattr=os.geteuid() != 0
+        paths, base, args, _directory(base), network, seen.places, userxattr=ordinary
     )
     with record.hold(trial):
         try:
@@ -52,6 +57,18 @@ def attempt(paths: Paths, base: bytes, args: tuple[bytes, ...], network: str) ->
         record.save(trial)
         items = changes.kept(trial)
     return Tried(trial, ended, items)
+
+
+def _own_directories(base: bytes) -> tuple[bytes, ...]:
+    """Where an ordinary user's commands write."""
+    found = [base.rstrip(b"/") + path for path in (b"/tmp", b"/var/tmp")]
+    for name in (b"HOME", b"TMPDIR"):
+        path = os.environb.get(name, b"")
+        if path.startswith(b"/"):
+            found.append(path)
+    with contextlib.suppress(FileNotFoundError):
+        found.append(os.getcwdb())
+    return tuple(found)
 
 
 def _directory(base: bytes) -> bytes:

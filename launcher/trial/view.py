@@ -83,13 +83,10 @@ def _links(top: bytes) -> Iterator[tuple[int, list[bytes]]]:
 
 @contextmanager
 def opened(trial: Trial, place: int) -> Iterator[View]:
-    """The view of one union of a try. Raises UnionError, also where it is in use."""
+    """The view of one union of a try. Raises UnionError."""
+    # Two lower layers: an upper layer may not lie within a lower one, as it does in a home.
     config = unionfs.MountConfig(
-        lower=(trial.places[place].lower,),
-        upper=trial.upper(place),
-        work=trial.work(place),
-        userxattr=trial.userxattr,
-        read_only=True,
+        lower=(trial.upper(place), trial.places[place].lower), userxattr=trial.userxattr
     )
     # A union takes the umask of its process.
     mask = os.umask(0)

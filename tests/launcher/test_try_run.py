@@ -339,3 +339,65 @@ def test_one_that_was_interrupted_can_only_be_discarded(desk: Desk) -> None:
     assert "broken" in desk.lamina("tries").stdout
     assert desk.lamina("discard", "--all").returncode == 0
     assert desk.tries() == []
+
+
+# -- an ordinary user ------------------------------------------------------------------------------
+
+USER = 12345
+# /dev/fuse is everybody's where udev made it, and need not be here.
+AS_USER = f"""
+    mount --bind "$1" /dev/fuse; mount --bind "$2" /etc/subuid; mount --bind "$2" /etc/subgid
+    mount --bind "$3" /etc/passwd; shift 3
+    exec setpriv --reuid {USER} --regid {USER} --clear-groups "$@"
+"""
+
+
+@pytest.mark.parametrize("subordinate", [True, False])
+def test_an_ordinary_user_tries_what_it_could_do(tmp_path: Path, subordinate: bool) -> None:
+    for each in (tmp_path, *list(tmp_path.parents)[:2]):
+        each.chmod(0o755)
+    fuse, ids, passwd, home = (tmp_path / name for name in ("fuse", "ids", "passwd", "home"))
+    os.mknod(fuse, 0o020666, os.makedev(10, 229))
+    fuse.chmod(0o666)
+    ids.write_text("tester:900000:65536\n" if subordinate else "")
+    passwd.write_text(Path("/etc/passwd").read_text() + f"tester:x:{USER}:{USER}::/:/bin/sh\n")
+    home.mkdir(0o700)
+    (home / "file").write_text("old\n")
+    for path in (home, home / "file"):
+        os.chown(path, USER, USER)
+    before = snapshot(home, inodes=True)
+    base = environment() | {"HOME": str(home), "LAMINA_ROOT": str(home / ".store")}
+    base.pop("XDG_RUNTIME_DIR", None)
+
+    def lamina(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["unshare", "-m", "sh", "-euc", AS_USER, "sh", fuse, ids, passwd, *LAMINA, *words],
+            env=base, cwd=home, timeout=scaled(120), check=False,
+            capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    script = """
+        id -u; ls -A .store; echo more >> file; mkdir -p new/deep; mv file new
+        touch /etc/x || cat /etc/shadow || exit 3
+    """
+    done = lamina("try", "--keep", "sh", "-c", script)
+    assert done.returncode == 3, done.stderr
+    assert done.stdout == f"{USER if subordinate else 0}\n"
+    assert "Read-only file system" in done.stderr
+    assert "Permission denied" in done.stderr
+    store = home / ".store"
+    held = store.rename(tmp_path / "store")
+    assert snapshot(home, inodes=True) == before
+    held.rename(store)
+    listed = lamina("tries", "-q")
+    name = listed.stdout.strip()
+    assert name, listed.stderr + done.stderr
+    assert lamina("apply", name).returncode == 0
+    assert (home / "new/file").read_text() == "old\nmore\n"
+    assert (home / "new/file").stat().st_uid == USER
+    undone = lamina("apply", "--undo", name)
+    assert undone.returncode == 0, (undone.stderr, done.stderr, os.listdir(home))
+    assert lamina("discard", name).returncode == 0
+    assert os.listdir(store / "tries") == []
+    subprocess.run(["rm", "-r", store], check=True)
+    assert snapshot(home, inodes=True) == before
