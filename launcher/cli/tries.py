@@ -12,7 +12,7 @@ from launcher.cli.pager import page, wants_colour
 from launcher.errors import LaunchError, shown
 from launcher.trial.apply import Conflict, Outcome
 from launcher.trial.changes import Item
-from launcher.trial.record import Trial
+from launcher.trial.record import Trial, whole
 
 __all__ = [
     "absolute",
@@ -28,9 +28,12 @@ _MOST: Final = 20
 
 
 def complete(trial: Trial) -> None:
-    """Raise LaunchError for a try whose command was not seen to end."""
+    """Raise LaunchError for a try whose command was not seen to end, or that lost power since."""
     if not trial.finished:
         reason = "it was interrupted while the command ran (lamina discard removes it)"
+        raise LaunchError("use try", trial.id, reason)
+    if not whole(trial):
+        reason = "the machine went down before it was on disc (lamina discard removes it)"
         raise LaunchError("use try", trial.id, reason)
 
 

@@ -19,6 +19,7 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 
@@ -39,6 +40,8 @@ __all__ = [
     "state_of",
     "store",
     "sweep",
+    "sync",
+    "whole",
 ]
 
 _UNFIT: Final = frozenset("/\0")
@@ -66,6 +69,8 @@ class Trial(NamedTuple):
     started   -- before the command began; what the host changes is stamped with later times
     finished  -- when it ended; 0 while it runs, or if lamina was killed with it
     status    -- the command's exit status
+    boot      -- of the kernel that ran it, as it calls itself
+    synced    -- its upper layers are on disc: it outlives a loss of power
     userxattr -- the marks are of the kind that an ordinary user can write
     """
 
@@ -80,6 +85,8 @@ class Trial(NamedTuple):
     started: int
     finished: int = 0
     status: int = 0
+    boot: str = ""
+    synced: bool = False
 
     def upper(self, place: int) -> bytes:
         return b"%s/%d/upper" % (self.directory, place)
@@ -115,7 +122,10 @@ def create(
     identity = os.urandom(6).hex()
     directory = paths.tries + b"/" + identity.encode()
     started = time.time_ns()
-    trial = Trial(identity, directory, base, args, cwd, network, userxattr, places, started)
+    trial = Trial(
+        identity, directory, base, args, cwd, network, userxattr, places, started,
+        boot=boot_id(),
+    )  # fmt: skip
     try:
         os.makedirs(paths.tries, 0o700, exist_ok=True)
         os.mkdir(directory, 0o700)
@@ -162,6 +172,8 @@ def save(trial: Trial) -> None:
         "started": trial.started,
         "finished": trial.finished,
         "status": trial.status,
+        "boot": trial.boot,
+        "synced": trial.synced,
     }
     store(trial.directory, b"try.json", json.dumps(fields).encode("ascii"))
 
@@ -210,6 +222,8 @@ def load(directory: bytes) -> Trial:
             int(value["started"]),
             int(value["finished"]),
             int(value["status"]),
+            str(value["boot"]),
+            bool(value["synced"]),
         )
     except OSError as error:
         raise LaunchError("read", path, error) from error
@@ -288,7 +302,45 @@ def state_of(trial: Trial) -> str:
     if fd is None:
         return "running" if not trial.finished else "kept"
     os.close(fd)
-    return "kept" if trial.finished else "broken"
+    return "kept" if whole(trial) else "broken"
+
+
+def whole(trial: Trial) -> bool:
+    """Whether the command ended, and no loss of power may have taken anything of it since."""
+    return bool(trial.finished) and (trial.synced or trial.boot == boot_id())
+
+
+def boot_id() -> str:
+    """What the running kernel calls this boot (random(4))."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def sync(trial: Trial) -> Trial:
+    """Have the upper layers of a try on disc, at the cost of what they hold. Raises LaunchError."""
+    try:
+        for number in range(len(trial.places)):
+            for above, inner, names in os.walk(trial.upper(number)):
+                for name in [*names, *inner, b"."]:
+                    _sync_object(above + b"/" + name)
+    except OSError as error:
+        raise LaunchError("keep try", trial.id, error) from error
+    trial = trial._replace(synced=True)
+    save(trial)
+    return trial
+
+
+def _sync_object(path: bytes) -> None:
+    if stat.S_IFMT(os.lstat(path).st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+        return
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except PermissionError:
+        return  # a mode that its own user may not read: only its content is at risk
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def remove(trial: Trial) -> None:

@@ -228,9 +228,6 @@ class _Stage:
             upper=trial.upper(number),
             work=trial.work(number),
             userxattr=trial.userxattr,
-            # What the command was at when the machine went down is of no use; a try that ended is
-            # synced as a whole.
-            volatile=True,
         )
         session = unionfs.SessionConfig(
             mountpoint=mountpoint,

@@ -82,6 +82,9 @@ def _decide(
         _remove(trial)
         sys.stderr.write("lamina: the changes were thrown away\n")
         return 0
+    from launcher.trial import record
+
+    record.sync(trial)
     sys.stderr.write(
         f"lamina: the changes are kept as {trial.id}\n"
         f"  lamina apply {trial.id}     writes them\n"
