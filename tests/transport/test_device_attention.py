@@ -65,6 +65,25 @@ def test_following_keeps_to_the_callers_cpu(attention: Attention) -> None:
     serve(attention, {SLEEP: 50_000, SPIN: 50_000, FOLLOW: 20_000}, 1_000)
     assert attention.manner == FOLLOW
     assert len(os.sched_getaffinity(0)) == 1
+    (there,) = os.sched_getaffinity(0)
+    (other,) = sorted(CPUS - {there})[:1]
+    began, ended = threading.Event(), threading.Event()
+
+    def ask() -> None:
+        os.sched_setaffinity(0, {other})
+        began.set()
+        ended.wait()
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    try:
+        began.wait()
+        assert asker.native_id is not None
+        attention.resume(asker.native_id)
+        assert os.sched_getaffinity(0) == {other}
+    finally:
+        ended.set()
+        asker.join()
     attention.rest()
     assert os.sched_getaffinity(0) == CPUS
 

@@ -25,6 +25,8 @@ FOLLOW: Final = 2
 SPIN_NS: Final = 100_000
 LONGEST_NS: Final = 200_000
 """More than this between two requests is the caller's own affair, and counts as so much."""
+PAUSE_NS: Final = 20_000_000
+"""After so long without a request the caller may be another, and elsewhere."""
 _CONFIDENCE: Final = 16
 _LOAD_EVERY_NS: Final = 2_000_000
 # A trial: so many requests in one manner, after some to get used to it; rounds of each.
@@ -139,6 +141,11 @@ class Attention:
             self._look(spent)
         if not (self._trials or self._looks):
             self._begin_trials()
+        if self.manner == FOLLOW:
+            self._follow(caller)
+
+    def resume(self, caller: int) -> None:
+        """After a pause `caller` has sent a request; the window that was begun does not count."""
         if self.manner == FOLLOW:
             self._follow(caller)
 

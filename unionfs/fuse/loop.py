@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic_ns
 
-from unionfs.fuse.attention import LONGEST_NS, SPIN, Attention, Spin
+from unionfs.fuse.attention import LONGEST_NS, PAUSE_NS, SPIN, Attention, Spin
 from unionfs.fuse.bell import Bell
 from unionfs.typed import Final, Protocol
 
@@ -188,7 +188,13 @@ class Loop:
                         spin.woken(came)
                     gap = came - before
                     before = came
-                    spent += gap if gap < LONGEST_NS else LONGEST_NS
+                    if gap < LONGEST_NS:
+                        spent += gap
+                    elif gap < PAUSE_NS:
+                        spent += LONGEST_NS
+                    else:
+                        attention.resume(channel.caller(view))
+                        left, spent = attention.window, 0
                     answer = handle(view)
                     if answer is not None:
                         reply(answer)
