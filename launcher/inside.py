@@ -50,7 +50,7 @@ def opened(paths: Paths, entry: Entry) -> Iterator[Inside]:
         uid, gid = (int(each) for each in record.userns.split(":")[:2])
     running = entry.running
     if running is not None and running.pid:
-        root = _root_of(running.pid, running.supervisor, record)
+        root = _root_of(running.pid, record)
         try:
             yield Inside(root, uid, gid)
         finally:
@@ -62,21 +62,24 @@ def opened(paths: Paths, entry: Entry) -> Iterator[Inside]:
         yield Inside(root, uid, gid)
 
 
-def _root_of(pid: int, supervisor: int, record: Record) -> int:
+def _root_of(pid: int, record: Record) -> int:
     try:
         if os.geteuid() != 0:
-            _join_users(supervisor)
+            _join_users(pid)
         return os.open(b"/proc/%d/root" % pid, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise LaunchError("reach the files of", record.name, error) from error
 
 
-def _join_users(supervisor: int) -> None:
-    """Become root of the user namespace that an ordinary user's container lives in."""
+def _join_users(pid: int) -> None:
+    """Become root of the user namespace that an ordinary user's container lives in.
+
+    By its first process: its supervisor lets nobody look at it.
+    """
     from launcher.supervisor import rootless
     from launcher.sys import process
 
-    fd = os.open(b"/proc/%d/ns/user" % supervisor, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(b"/proc/%d/ns/user" % pid, os.O_RDONLY | os.O_CLOEXEC)
     try:
         process.setns(fd, process.CLONE_NEWUSER)
     finally:
@@ -90,12 +93,14 @@ def _mounted(paths: Paths, record: Record) -> Iterator[int]:
     from launcher.supervisor import rootless
     from launcher.supervisor.serving import Serving
 
-    if rootless.needed():
-        raise LaunchError("reach the files of", record.name, "it does not run: start it first")
+    ordinary = rootless.needed()
+    if ordinary:
+        rootless.become()
+    else:
+        rootless.enter(users=False)
     # Serving makes files with the modes it is asked for; so does who writes here.
     before = os.umask(0)
-    rootless.enter(users=False)
-    serving = Serving(paths, record, rootless=False)
+    serving = Serving(paths, record, rootless=ordinary)
     try:
         serving.wait()
         root = os.open(serving.merged, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -11,7 +11,8 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from launcher import control
+from launcher import control, runtime
+from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.state import Entry
 
@@ -19,18 +20,24 @@ __all__ = ["still"]
 
 
 @contextlib.contextmanager
-def still(paths: Paths, entry: Entry) -> Iterator[None]:
+def still(paths: Paths, entry: Entry) -> Iterator[str]:
     """Have the processes of a container that runs stand still; what they wrote is then in its
-    upper. One that ends meanwhile is still by itself. Raises LaunchError where none can be frozen.
+    upper. Gives "", or why they could not be frozen (an ordinary user's may have no cgroup).
     """
     running = entry.running
     if running is None or not running.pid:
-        yield
+        yield ""
         return
-    with control.connect(paths, entry.row.id) as connection:
-        connection.request("hold")
+    with contextlib.ExitStack() as ends:
+        why = ""
+        try:
+            connection = ends.enter_context(control.connect(paths, entry.row.id))
+            connection.request("hold")
+        except LaunchError as error:
+            # One that has ended meanwhile is still by itself.
+            why = str(error.reason) if runtime.alive(paths, entry.row.id) else ""
         _write_back(running.pid)
-        yield
+        yield why
 
 
 def _write_back(pid: int) -> None:

@@ -104,7 +104,9 @@ def _layer(
         notes.update(dict.fromkeys(written.notes))
         changed = written.entries
 
-    with still(paths, entry) if pause else contextlib.nullcontext():
+    with still(paths, entry) if pause else contextlib.nullcontext("") as why:
+        if why:
+            notes[f"the container went on meanwhile: {why}"] = None
         arrived = adding.stage(fill)
     if changed <= 1 and _same_top(union.upper, union.lower):
         return None

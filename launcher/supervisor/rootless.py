@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import os
 
+from launcher.errors import LaunchError
 from launcher.sys import mount, process
 
-__all__ = ["become_root", "enter", "needed"]
+__all__ = ["become", "become_root", "enter", "needed"]
 
 
 def needed() -> bool:
@@ -34,3 +35,37 @@ def become_root() -> None:
     """Once the ids are mapped: become root of the user namespace."""
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
+
+
+def become() -> None:
+    """Of an ordinary user's process: become root where the user's containers have their ids.
+
+    For commands that read or write files which may belong to subordinate ids. The process must not
+    have threads. Raises LaunchError.
+    """
+    from launcher import idmap
+
+    entered, say = os.pipe2(os.O_CLOEXEC)
+    # The maps have to be written by somebody who stays outside.
+    mapper = os.fork()
+    if mapper == 0:
+        code = 1
+        try:
+            os.close(say)
+            if os.read(entered, 1):
+                idmap.write(os.getppid(), idmap.of_caller())
+                code = 0
+        finally:
+            os._exit(code)
+    os.close(entered)
+    try:
+        enter(users=True)
+        os.write(say, b"e")
+    except OSError as error:
+        raise LaunchError("make", "a user namespace", error) from error
+    finally:
+        os.close(say)
+        _, status = os.waitpid(mapper, 0)
+    if status != 0:
+        raise LaunchError("map", "the users of containers", "it was refused (see newuidmap(1))")
+    become_root()

@@ -43,6 +43,10 @@ def run(arguments: Arguments, context: Context) -> int:
     if not 1 <= len(arguments.operands) <= 2:
         raise UsageError("commit", "", "name a container, and what the image is to be called")
     container, *name = map(os.fsdecode, arguments.operands)
+    if os.geteuid() != 0:
+        from launcher.supervisor import rootless
+
+        rootless.become()
     state = State(context.paths)
     # Closing the database would cost more than finding the container: it ends with the process.
     context.kept.append(state)

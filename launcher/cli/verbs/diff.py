@@ -44,6 +44,10 @@ def _container(name: str, context: Context) -> int | None:
         if os.path.isdir(name):
             return None
         raise
+    if os.geteuid() != 0:
+        from launcher.supervisor import rootless
+
+        rootless.become()
     from launcher.difference import changes
 
     write = sys.stdout.buffer.write

@@ -40,6 +40,10 @@ def run(arguments: Arguments, context: Context) -> int:
         raise UsageError("squash", "", "name an image or a container, and a name for the result")
     reference, *name = map(os.fsdecode, arguments.operands)
     message = os.fsdecode(arguments.one("--message") or b"")
+    if os.geteuid() != 0:
+        from launcher.supervisor import rootless
+
+        rootless.become()
     store = Store(context.paths)
     context.kept.append(store)
     count = _count(arguments.one("--layers"))
