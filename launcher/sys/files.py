@@ -9,7 +9,7 @@ import fcntl
 import os
 import struct
 
-from launcher.sys.libc import C, failure, syscall
+from launcher.sys.libc import failure, syscall
 from launcher.typed import Final
 
 __all__ = [
@@ -70,7 +70,7 @@ def clone_file(source: int, target: int) -> None:
 
 def start_writeback(fd: int, offset: int, length: int) -> None:
     """Have a range written to the disc without waiting: a hint, see sync_file_range(2)."""
-    C.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(length), _RANGE_WRITE)
+    _slow.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(length), _RANGE_WRITE)
 
 
 def syncfs(fd: int) -> None:
