@@ -70,7 +70,9 @@ class Arrival:
             self._own = os.open(directory, flags, 0o600)
         self.fd = blob if self._own < 0 else self._own
         self._thread = Thread(target=self._run, args=(head,), daemon=True)
+        self._flusher = Thread(target=self._flush, daemon=True)
         self._thread.start()
+        self._flusher.start()
 
     def wait(self, end: int) -> int:
         """See `tarread.Source`. Raises what went wrong in the thread."""
@@ -95,6 +97,7 @@ class Arrival:
         """Stop the thread, if it still runs, and give the descriptor back."""
         self._stopped = True
         self._thread.join()
+        self._flusher.join()
         if self._own >= 0:
             os.close(self._own)
             self._own = -1
@@ -109,6 +112,19 @@ class Arrival:
         with self._changed:
             self._over = True
             self._changed.notify_all()
+
+    def _flush(self) -> None:
+        """Let the disc begin early: at the end all of this has to be on it. In a thread of its own,
+        for even a hint waits where the disc has much to do.
+        """
+        begun = 0
+        while not self._over:
+            with self._changed:
+                while self._there - begun < _WRITEBACK and not self._over:
+                    self._changed.wait()
+                there = self._there
+            files.start_writeback(self._blob, begun, there - begun)
+            begun = there
 
     def _receive(self, head: bytes) -> Arrived:
         from hashlib import sha256
@@ -147,7 +163,7 @@ class Arrival:
 
     def _pieces(self, head: bytes) -> Iterator[bytes]:
         """What is read, as far as it may be."""
-        total = begun = 0
+        total = 0
         piece = head
         while piece:
             total += len(piece)
@@ -156,10 +172,6 @@ class Arrival:
             if self._stopped:
                 raise Damaged("it was given up")
             yield piece
-            if total - begun >= _WRITEBACK:
-                # The disc may begin now: at the end all of this has to be on it.
-                files.start_writeback(self._blob, begun, total - begun)
-                begun = total
             piece = self._read(_PIECE)
         if self._expected is not None and total < self._expected:
             raise Damaged(f"it has {total} of the {self._expected} bytes that it should have")
