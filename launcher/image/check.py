@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from itertools import islice
 
 from launcher.image import catalog, compression, config, layermarks, layout, limits
 from launcher.image.catalog import LayerRow
@@ -26,6 +27,8 @@ from launcher.typed import Final, NamedTuple
 __all__ = ["Fault", "check"]
 
 _PIECE: Final = 1 << 20
+# How many differences of one tree are told.
+_TOLD: Final = 5
 
 
 class Fault(NamedTuple):
@@ -124,11 +127,12 @@ def _layer(
             made = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.callback(os.close, made)
             unpack(Reader(Whole(archive)), made, layermarks.of_caller(), lowers, limits.chosen())
-            reason = next(differences(fresh, layout.tree(store.paths, layer.tree)), None)
+            found = differences(fresh, layout.tree(store.paths, layer.tree))
+            reason = "; ".join(islice(found, _TOLD))
         except (Damaged, OSError) as error:
             reason = str(error)
             repair = False
-        if reason is None:
+        if not reason:
             return
         if repair:
             store.sync()

@@ -113,7 +113,9 @@ def nanoseconds(text: object) -> int:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:
             return 0
-        return int(moment.timestamp()) * 1_000_000_000 + int((decimals + "000000000")[:9])
+        when = int(moment.timestamp()) * 1_000_000_000 + int((decimals + "000000000")[:9])
+        # Go's zero time, the first year of all, is what images have that are always the same.
+        return when if abs(when) < 1 << 63 else 0
     except (ValueError, OverflowError):
         return 0
 

@@ -50,7 +50,7 @@ class Writer:
             self._copy(entry, content, 0, entry.size)
             self._put(bytes(padded(entry.size) - entry.size))
             return
-        map_ = _sparse_map(entry.sparse)
+        map_ = _sparse_map(entry.sparse, entry.size)
         stored = len(map_) + sum(length for _, length in entry.sparse)
         self._head(entry, stored)
         self._put(map_)
@@ -168,7 +168,10 @@ def data_extents(fd: int, size: int) -> tuple[tuple[int, int], ...]:
     return tuple(pieces)
 
 
-def _sparse_map(pieces: tuple[tuple[int, int], ...]) -> bytes:
+def _sparse_map(pieces: tuple[tuple[int, int], ...], size: int) -> bytes:
+    """Format 1.0's map. GNU tar makes a hole at the end only where a piece of no length ends it."""
+    if not pieces or sum(pieces[-1]) < size:
+        pieces = (*pieces, (size, 0))
     numbers = [len(pieces), *(number for piece in pieces for number in piece)]
     text = b"".join(b"%d\n" % number for number in numbers)
     return text + bytes(padded(len(text)) - len(text))

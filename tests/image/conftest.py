@@ -61,4 +61,5 @@ def make_image(store: Store, *layers: bytes, name: str = "test:latest") -> tuple
         for data in layers:
             made.append(adding.receive(reading(data), made))
         document = config.new({}, [layer.diff_id for layer in made], 0, [])
-        return adding.image(document, made, [name]), made
+        id = adding.image(document, made, [name])
+    return id, list(store.layers(id))
