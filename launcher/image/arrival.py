@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from threading import Condition, Thread
 
 from launcher.image import compression
 from launcher.image.limits import Limits
@@ -52,6 +51,8 @@ class Arrival:
         limits: Limits,
         size: int | None = None,
     ) -> None:
+        from threading import Condition, Thread  # not for those who only need `Arrived`
+
         self._read = read
         self._blob = blob
         self._limits = limits
