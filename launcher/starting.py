@@ -12,10 +12,10 @@ import _socket
 import contextlib
 import os
 
-from launcher.typed import TYPE_CHECKING, Any, NoReturn
-
-if TYPE_CHECKING:
-    from launcher.control import Connection
+# What both halves need is loaded once, before the fork; from there on two processors go on.
+from launcher import events, record, runtime  # noqa: F401
+from launcher.control import Connection
+from launcher.typed import Any, NoReturn
 
 __all__ = ["Starting", "begin"]
 
@@ -70,10 +70,7 @@ def begin() -> Starting:
     if pid == 0:
         ours.close()
         _live(theirs, rootless)
-    # From here on two processors load what each half needs.
     theirs.close()
-    from launcher.control import Connection
-
     return Starting(Connection(ours), pid, rootless=rootless)
 
 
