@@ -8,7 +8,11 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable
-from typing import TextIO
+
+from launcher.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 __all__ = ["page", "wants_colour"]
 

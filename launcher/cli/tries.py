@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Final, TextIO
 
 from launcher.cli.changetree import difference_lines, summary, tree
 from launcher.cli.pager import page, wants_colour
@@ -13,6 +12,10 @@ from launcher.errors import LaunchError, shown
 from launcher.trial.apply import Conflict, Outcome
 from launcher.trial.changes import Item
 from launcher.trial.record import Trial, whole
+from launcher.typed import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 __all__ = [
     "absolute",

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 
 from launcher.errors import LaunchError
 from launcher.trial import carry, journal, plan
-from launcher.trial.changes import Item, below, keep, kept, look_again, translated
+from launcher.trial.changes import Item, keep, kept, look_again, translated, upwards
 from launcher.trial.host import Host
 from launcher.trial.record import Trial
 from launcher.trial.view import View, opened
@@ -89,7 +90,7 @@ def _conflict(host: Host, item: Item) -> str:
 
 
 @contextlib.contextmanager
-def _hosts(trial: Trial, items: list[Item]):  # type: ignore[no-untyped-def]
+def _hosts(trial: Trial, items: list[Item]) -> Iterator[dict[int, Host]]:
     with contextlib.ExitStack() as ends:
         hosts = {}
         for place in {item.place for item in items}:
@@ -150,45 +151,45 @@ def _carry_out(trial: Trial, log: journal.Journal, items: list[Item]) -> Outcome
     failures = carry.run(trial, log, by_number)
     concerned = {step.item for step in log.steps}
     # A deletion whose place was taken in one step by what came instead has no step of its own.
+    replaced = _replaced(items, concerned)
     wanted = [
         item
         for item in items
-        if item.number in before and (item.number in concerned or _replaced(item, items, concerned))
+        if item.number in before and (item.number in concerned or item.number in replaced)
     ]
     unwritten = {
         step.item for step in log.steps if log.progress(step).at != journal.DONE
     } | {failure.item.number for failure in failures}  # fmt: skip
-    applied = [
-        item
-        for item in wanted
-        if item.number not in unwritten and not _replaced(item, items, unwritten)
-    ]
+    unwritten |= _replaced(items, unwritten)
+    applied = [item for item in wanted if item.number not in unwritten]
     keep(trial, _followed(trial, log, items, {item.number for item in applied}, sound))
     return Outcome(tuple(applied), tuple(failures))
 
 
-def _replaced(item: Item, items: list[Item], numbers: set[int]) -> bool:
-    """Whether one of the `numbers` comes to the place of a deletion."""
-    return item.kind == "D" and any(
-        other.number in numbers
-        and other.number != item.number
-        and (other.place, other.path) == (item.place, item.path)
-        for other in items
-    )
+def _replaced(items: list[Item], numbers: set[int]) -> set[int]:
+    """The deletions in whose place one of the `numbers` comes."""
+    places = {
+        (each.place, each.path) for each in items if each.number in numbers and each.kind != "D"
+    }
+    return {each.number for each in items if each.kind == "D" and (each.place, each.path) in places}
 
 
 def _related(items: list[Item], log: journal.Journal) -> list[Item]:
     """Changes that are left to later, of what this apply touches too."""
     concerned = {step.item for step in log.steps}
+    touched: set[tuple[int, bytes]] = set()
+    above: set[tuple[int, bytes]] = set()
+    for step in log.steps:
+        for path in filter(None, (step.path, step.source)):
+            touched.add((step.place, path))
+            above |= {(step.place, each) for each in upwards(path)}
     found = []
     for item in items:
         if item.done or item.number in concerned:
             continue
-        mine = [item.base, *([item.source] if item.source else [])]
-        for step in log.steps:
-            theirs = [step.path, *([step.source] if step.source else [])]
-            if step.place == item.place and any(
-                below(one, other) or below(other, one) for one in mine for other in theirs
+        for path in filter(None, (item.base, item.source)):
+            if (item.place, path) in above or any(
+                (item.place, each) in touched for each in upwards(path)
             ):
                 found.append(item)
                 break

@@ -30,6 +30,7 @@ __all__ = [
     "look_again",
     "plain",
     "translated",
+    "upwards",
     "without",
 ]
 
@@ -119,6 +120,8 @@ def _items(
     trial: Trial, place: int, host: Host, changes: Iterable[unionfs.Change], first: int
 ) -> list[Item]:
     moved = [(each.path, each.source) for each in changes if each.kind == "R" and each.source]
+    sources = {source for _, source in moved}
+    gone = {each.path for each in changes if each.kind == "D"}
     found: list[Item] = []
     config = unionfs.MountConfig(lower=(trial.upper(place),), userxattr=trial.userxattr)
     union = unionfs.Union(config)
@@ -136,7 +139,7 @@ def _items(
             )  # fmt: skip
             if each.kind in "ACR":
                 item = item._replace(size=_size(union, each.path))
-            item = item._replace(vacated=_is_vacated(item, changes))
+            item = item._replace(vacated=_is_vacated(item, sources, gone))
             found.append(_looked_at(host, item, trial.started))
     finally:
         union.close()
@@ -162,12 +165,20 @@ def _with_aliases(items: list[Item], upper: bytes) -> list[Item]:
     return result
 
 
-def _is_vacated(item: Item, changes: Iterable[unionfs.Change]) -> bool:
-    return item.kind in "AR" and any(
-        (each.kind == "R" and each.source is not None and below(item.base, each.source))
-        or (each.kind == "D" and below(item.path, each.path))
-        for each in changes
+def _is_vacated(item: Item, sources: set[bytes], gone: set[bytes]) -> bool:
+    """Whether what the host has there is moved elsewhere, or deleted, by another change."""
+    return item.kind in "AR" and (
+        not sources.isdisjoint(upwards(item.base)) or not gone.isdisjoint(upwards(item.path))
     )
+
+
+def upwards(path: bytes) -> list[bytes]:
+    """The path and all directories above it, but for the top."""
+    found = []
+    while path:
+        found.append(path)
+        path = path.rpartition(b"/")[0]
+    return found
 
 
 def _size(union: unionfs.Union, path: bytes) -> int:
@@ -244,46 +255,63 @@ def chosen(trial: Trial, items: list[Item], paths: list[bytes]) -> list[Item]:
         if not named:
             raise LaunchError("apply", path, "nothing of that name was changed")
         wanted |= named
-    while needed := [
-        item for item in left if item.number not in wanted and _is_needed(item, left, wanted)
-    ]:
-        wanted |= {item.number for item in needed}
+    while True:
+        needs = _Needs(left, wanted)
+        needed = {item.number for item in left if item.number not in wanted and needs.meets(item)}
+        if not needed:
+            break
+        wanted |= needed
     return [item for item in left if item.number in wanted]
 
 
 def without(wanted: list[Item], refused: list[Item]) -> list[Item]:
     """The chosen changes less those that are refused, and less all that cannot be without them."""
     numbers = {item.number for item in refused}
-    left = wanted
     while True:
         out = [item for item in wanted if item.number in numbers]
         needing = {
             item.number
-            for item in left
-            if item.number not in numbers
-            and any(_is_needed(each, [each, item], {item.number}) for each in out)
+            for item in wanted
+            if item.number not in numbers and any(map(_Needs([item], {item.number}).meets, out))
         }
         if not needing:
             return [item for item in wanted if item.number not in numbers]
         numbers |= needing
 
 
-def _is_needed(item: Item, left: list[Item], wanted: set[int]) -> bool:
-    """Whether one of those chosen cannot be without this one: it makes its directory, or room."""
-    makes = item.type == "directory" and (item.kind in "AR" or item.replaces_type)
-    for other in left:
-        if other.number not in wanted or other.place != item.place:
-            continue
-        if makes and other.path.startswith(item.path + b"/"):
-            return True
-        if other.alias == item.path or item.alias == other.path:
-            return True
-        if other.vacated and (
-            (item.kind == "D" and below(other.path, item.path))
-            or (item.kind == "R" and item.source is not None and below(other.base, item.source))
-        ):
-            return True
-    return False
+class _Needs:
+    """What the chosen ones of some changes cannot be without: directories, room, other names."""
+
+    def __init__(self, items: list[Item], chosen_: set[int]) -> None:
+        self._directories: set[tuple[int, bytes]] = set()
+        self._room: set[tuple[int, bytes]] = set()
+        self._room_below: set[tuple[int, bytes]] = set()
+        self._names: set[tuple[int, bytes]] = set()
+        for item in items:
+            if item.number not in chosen_:
+                continue
+            self._directories |= {(item.place, each) for each in upwards(item.path)[1:]}
+            self._names.add((item.place, item.path))
+            if item.alias is not None:
+                self._names.add((item.place, item.alias))
+            if item.vacated:
+                self._room |= {(item.place, each) for each in upwards(item.path)}
+                self._room_below |= {(item.place, each) for each in upwards(item.base)}
+
+    def meets(self, item: Item) -> bool:
+        """Whether a change is one of those."""
+        makes = item.type == "directory" and (item.kind in "AR" or item.replaces_type)
+        return (
+            (makes and (item.place, item.path) in self._directories)
+            or (item.kind == "D" and (item.place, item.path) in self._room)
+            or (
+                item.kind == "R"
+                and item.source is not None
+                and (item.place, item.source) in self._room_below
+            )
+            or (item.alias is not None and (item.place, item.alias) in self._names)
+            or (item.kind == "C" and item.alias is None and (item.place, item.path) in self._names)
+        )
 
 
 def _concerns(trial: Trial, item: Item, path: bytes) -> bool:

@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import socket
+from collections.abc import Iterator
 
 import prctl
 
@@ -107,7 +108,7 @@ def run(trial: Trial, shown: tuple[bytes, ...], hidden: tuple[bytes, ...], paths
 
 
 @contextlib.contextmanager
-def _passing_signals_to(child: int):  # type: ignore[no-untyped-def]
+def _passing_signals_to(child: int) -> Iterator[list[int]]:
     """Signals to this process go to the stage meanwhile; gives those that came."""
     came: list[int] = []
 
