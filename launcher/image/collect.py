@@ -107,7 +107,6 @@ def collect(store: Store, *, wait: bool) -> Collected:
         if not held:
             return Collected(0, 0)
         with store.change():  # so that index.json names nothing that goes now
-            store.db.execute("DELETE FROM layers WHERE tree NOT IN (SELECT tree FROM image_layers)")
             blobs, trees = _needed(store)
         used = _used_by_containers(paths)
         places = [(layout.blob(paths, ""), blobs)]
@@ -138,6 +137,7 @@ def _drop(store: Store, row: ImageRow) -> tuple[str, ...]:
         shared = db.execute("SELECT 1 FROM image_layers WHERE tree = ?", (layer.tree,)).fetchone()
         if shared is None:
             gone.insert(1, chain)
+    db.execute("DELETE FROM layers WHERE tree NOT IN (SELECT tree FROM image_layers)")
     return tuple(gone)
 
 
