@@ -48,6 +48,8 @@ def create(paths: Paths, wanted: Record) -> Record:
             from launcher import subids
 
             wanted = subids.assign(paths, wanted)
+        if wanted.seccomp != "unconfined":
+            _compile_filter(paths, wanted)
         entered = _enter(paths, wanted)
     except BaseException as error:
         _take_back(paths, wanted.id, made)
@@ -56,6 +58,16 @@ def create(paths: Paths, wanted: Record) -> Record:
         raise
     events.note_container(paths, "create", entered)
     return entered
+
+
+def _compile_filter(paths: Paths, wanted: Record) -> None:
+    """Compile the filter where none is kept yet: a supervisor that does so itself holds the library
+    in memory for as long as it lives.
+    """
+    if wanted.seccomp or not os.path.isdir(paths.root + b"/seccomp"):
+        from launcher import specify
+
+        specify.filter_of(paths, wanted)
 
 
 def _with_ids_of_others(paths: Paths, wanted: Record) -> Record:

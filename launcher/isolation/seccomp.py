@@ -109,7 +109,13 @@ def program_of(text: str, capabilities: frozenset[str], cache: bytes) -> bytes:
     path = _place(cache, sha256(text.encode()).hexdigest(), capabilities)
     program = _kept(path)
     if program is None:
-        program = compile_profile(parse_profile(text), capabilities)
+        profile = parse_profile(text)
+        try:
+            program = compile_profile(profile, capabilities)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            # Somebody else's file: any part of it may be missing, or something else.
+            reason = f"it is not in docker's format: {type(error).__name__}: {error}"
+            raise SpecError("read seccomp profile", b"", reason) from error
         _keep(path, program)
     return program
 

@@ -266,3 +266,24 @@ def test_what_is_loaded_is_little(lamina: Lamina, words: str) -> None:
     assert not ours & heavy
     assert ours
     assert len(ours) < 60
+
+
+def test_filters_are_compiled_before_the_supervisor_needs_them(
+    lamina: Lamina, tmp_path: Path
+) -> None:
+    shutil.rmtree(lamina.root / "seccomp")
+    profile = tmp_path / "profile.json"
+    profile.write_text('{"defaultAction": "SCMP_ACT_ALLOW"}')
+    lamina.good("create", "busybox")
+    assert len(os.listdir(lamina.root / "seccomp")) == 1
+    lamina.good("create", "--security-opt", f"seccomp={profile}", "busybox")
+    assert len(os.listdir(lamina.root / "seccomp")) == 2
+    refused = tmp_path / "refused.json"
+    refused.write_text('{"defaultAction": "SCMP_ACT_WHAT"}')
+    ended = lamina.call("create", "--security-opt", f"seccomp={refused}", "busybox")
+    assert (ended.code, len(os.listdir(lamina.root / "containers"))) == (125, 2)
+    assert ended.err == "lamina: cannot use seccomp action SCMP_ACT_WHAT: it is not known here\n"
+    refused.write_text('{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": 7}]}')
+    ended = lamina.call("create", "--security-opt", f"seccomp={refused}", "busybox")
+    assert ended.code == 125
+    assert ended.err.startswith("lamina: cannot read seccomp profile: it is not in docker's format")
