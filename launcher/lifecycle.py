@@ -83,19 +83,19 @@ def prepare(paths: Paths, described: Record, starting: Starting, attachment: Att
         starting.abandon()
         raise
 
-    # While the supervisor is at it.
-    when = time.time_ns()
-    with State(paths) as state:
-        before = state.row(id)
-        state.started(id, when)
-
     def let() -> list[str]:
+        before = None
         try:
-            starting.ready()
+            starting.ready()  # it holds the lock from here on: the row is this start's to change
+            when = time.time_ns()
+            with State(paths) as state:
+                before = state.row(id)
+                state.started(id, when)
             _, warnings = starting.go(when)
         except LaunchError as error:
-            with State(paths) as state:
-                state.failed(before, error.status, str(error))
+            if before is not None or not runtime.alive(paths, id):
+                with State(paths) as state:
+                    state.failed(before or state.row(id), error.status, str(error))
             starting.abandon()
             # Where it was killed before it had an undertaker.
             undertaker.tidy(paths, id)

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -22,11 +24,9 @@ def as_ordinary(tmp_path: Path, work: object, *, granted: bool) -> None:
 
     Its account, and a /dev/fuse that anybody may open, as udev makes it, exist for it only.
     """
-    home = tmp_path / "home"
-    home.mkdir()
+    # Not below pytest's directory: each other run of pytest on the machine closes that to others.
+    home = Path(tempfile.mkdtemp(prefix="lamina-ordinary-", dir="/tmp"))
     os.chown(home, USER_ID, USER_ID)
-    for each in list(home.parents)[:3]:
-        each.chmod(0o755)
     fuse = tmp_path / "fuse"
     os.mknod(fuse, 0o666 | stat.S_IFCHR, os.stat("/dev/fuse").st_rdev)
     fuse.chmod(0o666)
@@ -53,7 +53,10 @@ def as_ordinary(tmp_path: Path, work: object, *, granted: bool) -> None:
         finally:
             lamina.finish()
 
-    in_child(run, 300)
+    try:
+        in_child(run, 300)
+    finally:
+        shutil.rmtree(home)
 
 
 @pytest.mark.parametrize("granted", [False, True])

@@ -272,6 +272,9 @@ def test_two_starts_at_once(lamina: Lamina) -> None:
     codes = sorted(each.wait(scaled(60)) for each in both)
     assert codes in ([0, 0], [0, 1])
     assert lamina.status(id).startswith("Up")
+    lamina("kill", id)
+    lamina("wait", id)
+    assert lamina.status(id).startswith("Exited (137)")
 
 
 def test_fifty_at_once_leave_nothing(lamina: Lamina) -> None:
