@@ -47,6 +47,10 @@ class V2:
 
     def limit(self, resources: Resources) -> tuple[str, ...]:
         missing: list[str] = []
+        if "memory" in self._controllers:
+            # Of v1 alone.
+            missing += ["memory swappiness"] * (resources.memory_swappiness is not None)
+            missing += ["out-of-memory kills switched off"] * resources.oom_kill_disable
         for controller, value, what in self._settings(resources):
             if controller not in self._controllers:
                 missing.append(what)

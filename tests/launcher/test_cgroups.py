@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from launcher.cgroup import device_filter, hierarchies
+from launcher.cgroup.directory import Directory
 from launcher.cgroup.group import Group
+from launcher.cgroup.v2 import V2
 from launcher.errors import LaunchError
 from launcher.isolation import rootfs
 from launcher.spec import BlockThrottle, DeviceRule, Resources
@@ -212,3 +214,10 @@ def test_device_programs_end_on_every_way() -> None:
     assert code[-8] == 0x95
     # A rule for all devices makes all before it idle, and the kernel refuses idle code.
     assert len(device_filter.program((DeviceRule(True, "c", 1, 3), DeviceRule(False)))) // 8 == 8
+
+
+def test_what_the_second_version_has_no_means_for_is_named(tmp_path: Path) -> None:
+    part = V2(Directory(os.fsencode(tmp_path)), frozenset({"memory"}))
+    assert part.limit(Resources()) == ()
+    missing = part.limit(Resources(memory_swappiness=0, oom_kill_disable=True))
+    assert missing == ("memory swappiness", "out-of-memory kills switched off")
