@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from launcher.cli.context import Context
 from launcher.cli.listing import Listing, show
+from launcher.cli.ownership import become_owner
 from launcher.cli.sizes import decimal_size
 from launcher.cli.tables import aligned
 from launcher.cli.times import ago
@@ -72,6 +73,7 @@ def run(arguments: Arguments, context: Context) -> int:
     """Print the table, or with -v the tables."""
     if arguments.operands:
         raise UsageError("show disc use", "", "it takes no names")
+    become_owner()
     use = _use(context.paths)
     if arguments.has("--verbose"):
         sys.stdout.write("\n".join(_verbose(use)))

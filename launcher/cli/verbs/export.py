@@ -7,6 +7,7 @@ import os
 import sys
 
 from launcher.cli.context import Context
+from launcher.cli.ownership import become_owner
 from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command, Flag, UsageError
 
 COMMAND = Command(
@@ -37,6 +38,7 @@ def run(arguments: Arguments, context: Context) -> int:
     paths = context.paths
     with State(paths) as state:
         entry = state.find(os.fsdecode(arguments.operands[0]))
+    become_owner()
     with Progress("export", silent=arguments.has("--quiet")) as progress:
         if output is None:
             sys.stdout.flush()

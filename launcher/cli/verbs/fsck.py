@@ -7,6 +7,7 @@ import os
 import sys
 
 from launcher.cli.context import Context
+from launcher.cli.ownership import become_owner
 from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command, Flag, UsageError
 
 COMMAND = Command(
@@ -28,6 +29,7 @@ def run(arguments: Arguments, context: Context) -> int:
 
     if arguments.operands:
         raise UsageError("check", os.fsdecode(arguments.operands[0]), "all is checked at once")
+    become_owner()
     left = 0
     with Store(context.paths) as store:
         for fault in check(store, repair=arguments.has("--repair")):

@@ -7,6 +7,7 @@ import os
 import sys
 
 from launcher.cli.context import Context
+from launcher.cli.ownership import become_owner
 from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command, Flag, UsageError
 
 COMMAND = Command(
@@ -36,6 +37,7 @@ def run(arguments: Arguments, context: Context) -> int:
     name = os.fsdecode(arguments.operands[1]) if len(arguments.operands) > 1 else None
     changes = [os.fsdecode(each) for each in arguments.all("--change")]
     message = os.fsdecode(arguments.one("--message") or b"")
+    become_owner()
     with Progress(source, silent=arguments.has("--quiet")) as progress:
         imported = import_image(context.paths, source, name, changes, message, progress.update)
     for note in imported.notes:

@@ -7,6 +7,7 @@ import os
 import sys
 
 from launcher.cli.context import Context
+from launcher.cli.ownership import become_owner
 from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command, Flag, UsageError
 
 COMMAND = Command(
@@ -32,6 +33,7 @@ def run(arguments: Arguments, context: Context) -> int:
     source = arguments.one("--input") or b"-"
     if source == b"-" and sys.stdin.isatty():
         raise UsageError("load", "", "standard input is a terminal; say what to load with -i")
+    become_owner()
     with Progress("load", silent=arguments.has("--quiet")) as progress:
         loaded = load(context.paths, source, progress.update)
     for note in loaded.notes:

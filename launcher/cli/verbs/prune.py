@@ -9,6 +9,7 @@ import time
 from launcher import pruning, record
 from launcher.cli.context import Context
 from launcher.cli.filters import Filters, labelled, read_filters
+from launcher.cli.ownership import become_owner
 from launcher.cli.sizes import decimal_size
 from launcher.cli.timespec import moment
 from launcher.errors import LaunchError
@@ -95,6 +96,7 @@ def _images(
             labels = (document.get("config") or {}).get("Labels") or {}
         return row.created < until and _labels_fit(filters, labels)
 
+    become_owner()
     with Store(context.paths) as store:
         removed, collected = prune(store, fits, every=every)
     lines = [f"untagged: {name}" for name in removed.untagged]
@@ -116,6 +118,7 @@ def _prune_images(arguments: Arguments, context: Context, filters: Filters, unti
             labels = (document.get("config") or {}).get("Labels") or {}
         return row.created < until and _labels_fit(filters, labels)
 
+    become_owner()
     with Store(context.paths) as store:
         removed, collected = prune(store, fits, every=arguments.has("--all"))
     if removed.untagged or removed.deleted:

@@ -7,6 +7,7 @@ import os
 import sys
 
 from launcher.cli.context import Context
+from launcher.cli.ownership import become_owner
 from launcher.errors import LaunchError
 from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command, Flag, UsageError
 
@@ -29,6 +30,7 @@ def run(arguments: Arguments, context: Context) -> int:
 
     if not arguments.operands:
         raise UsageError("remove images", "", "say which")
+    become_owner()
     status = 0
     with Store(context.paths) as store:
         for operand in arguments.operands:
