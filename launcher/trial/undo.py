@@ -40,10 +40,11 @@ def refusals(trial: Trial, journal: Journal) -> list[Refusal]:
     if not journal.ended and not journal.returning:
         settle(trial, journal)
     with _hosts(trial, journal) as hosts:
+        check = _Check(journal, hosts)
         for step in _to_undo(journal):
             host = hosts[step.place]
             try:
-                reason = _Check(journal, host).reason(step)
+                reason = check.reason(step)
             except OSError as error:
                 reason = os.strerror(error.errno or 0)
             if reason:
@@ -119,15 +120,25 @@ class _Refused(Exception):
 class _Check:
     """Whether one step can be taken back, all later ones having been."""
 
-    def __init__(self, journal: Journal, host: Host) -> None:
+    def __init__(self, journal: Journal, hosts: dict[int, Host]) -> None:
         self._journal = journal
-        self._host = host
+        self._hosts = hosts
+        self._hidden = {step.temporary for step in journal.steps}
+        # By place and path: the last step that put something there, or moved it away from there.
+        self._put: dict[tuple[int, bytes], int] = {}
+        self._taken: dict[tuple[int, bytes], int] = {}
+        for step in journal.steps:
+            if journal.progress(step).at in (DONE, RETURNING):
+                if step.op in (PUT, MOVE):
+                    self._put[step.place, step.path] = step.number
+                if step.op == MOVE and step.source is not None:
+                    self._taken[step.place, step.source] = step.number
 
     def reason(self, step: Step) -> str:
         progress = self._journal.progress(step)
         if progress.at == RETURNING or progress.merged or step.op == TIMES:
             return ""
-        now = self._host.look(step.path)
+        now = self._hosts[step.place].look(step.path)
         if step.op == REMOVE:
             taken = progress.kept and now is not None and not self._ours(step, step.path)
             return _TAKEN if taken else ""
@@ -143,13 +154,15 @@ class _Check:
 
     def _moved(self, step: Step, now: State | None) -> str:
         assert step.source is not None
-        if any(each.source == step.path and each.place == step.place for each in self._later(step)):
+        if self._taken.get((step.place, step.path), -1) > step.number:
             return ""
         if now is None:
             return "it was deleted after the apply"
         if not self._as_left(step, now):
             return "it was changed after the apply"
-        if self._host.look(step.source) is not None and not self._ours(step, step.source):
+        if self._hosts[step.place].look(step.source) is not None and not self._ours(
+            step, step.source
+        ):
             return "something else is where it came from by now"
         return ""
 
@@ -163,7 +176,7 @@ class _Check:
 
     def _entries(self, step: Step) -> str:
         """A directory that was made can go only if nobody put anything into it."""
-        directory, name = self._host.parent(step.path)
+        directory, name = self._hosts[step.place].parent(step.path)
         try:
             fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
             try:
@@ -172,27 +185,16 @@ class _Check:
                 os.close(fd)
         finally:
             os.close(directory)
-        half_gone = {each.temporary for each in self._later(step)}
         foreign = [
             each
             for each in names
-            if each not in half_gone and not self._ours(step, step.path + b"/" + each)
+            if each not in self._hidden and not self._ours(step, step.path + b"/" + each)
         ]
         return "something was put into it after the apply" if foreign else ""
 
     def _ours(self, step: Step, path: bytes) -> bool:
         """Whether a later step put there what is there."""
-        return any(
-            each.path == path and each.place == step.place and each.op in (PUT, MOVE)
-            for each in self._later(step)
-        )
-
-    def _later(self, step: Step) -> list[Step]:
-        return [
-            each
-            for each in self._journal.steps[step.number + 1 :]
-            if self._journal.progress(each).at in (DONE, RETURNING)
-        ]
+        return self._put.get((step.place, path), -1) > step.number
 
 
 class _Return:
