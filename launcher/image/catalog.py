@@ -11,7 +11,6 @@ import sqlite3
 from collections.abc import Sequence
 
 from launcher.errors import LaunchError
-from launcher.image import reference
 from launcher.typed import NamedTuple
 
 __all__ = [
@@ -62,6 +61,13 @@ def find_image(db: sqlite3.Connection, text: str) -> ImageRow:
 
     As docker: a name wins over an id. Raises LaunchError.
     """
+    # As it is kept: what nearly everybody says, found without loading the grammar.
+    plain = text if ":" in text.rpartition("/")[2] else text + ":latest"
+    row = _one(db, "id = (SELECT image FROM tags WHERE name = ?)", plain)
+    if row is not None:
+        return row
+    from launcher.image import reference
+
     named = reference.of(text)
     if named is not None:
         # As podman: what was built or loaded here may have got localhost/ before its name.
@@ -105,6 +111,8 @@ def names_of(db: sqlite3.Connection, image: str) -> list[str]:
 
 def said_name(db: sqlite3.Connection, image: str, text: str) -> str:
     """The name of an image that `text` says; "" if it says an id."""
+    from launcher.image import reference
+
     found = reference.of(text)
     names = names_of(db, image)
     candidates = () if found is None else (found.name, "localhost/" + found.name)
