@@ -7,6 +7,7 @@ import os
 import sys
 
 from launcher.cli.context import Context
+from launcher.cli.ownership import become_owner
 from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command, Flag, UsageError
 
 __all__ = ["COMMAND", "run"]
@@ -43,10 +44,7 @@ def run(arguments: Arguments, context: Context) -> int:
     if not 1 <= len(arguments.operands) <= 2:
         raise UsageError("commit", "", "name a container, and what the image is to be called")
     container, *name = map(os.fsdecode, arguments.operands)
-    if os.geteuid() != 0:
-        from launcher.supervisor import rootless
-
-        rootless.become()
+    become_owner()
     state = State(context.paths)
     # Closing the database would cost more than finding the container: it ends with the process.
     context.kept.append(state)

@@ -8,6 +8,7 @@ import sys
 
 import unionfs
 from launcher.cli.context import Context
+from launcher.cli.ownership import become_owner
 from launcher.errors import LaunchError
 from unionfs import Arguments, Command
 
@@ -44,10 +45,7 @@ def _container(name: str, context: Context) -> int | None:
         if os.path.isdir(name):
             return None
         raise
-    if os.geteuid() != 0:
-        from launcher.supervisor import rootless
-
-        rootless.become()
+    become_owner()
     from launcher.difference import changes
 
     write = sys.stdout.buffer.write

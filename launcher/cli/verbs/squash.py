@@ -8,6 +8,7 @@ import os
 import sys
 
 from launcher.cli.context import Context
+from launcher.cli.ownership import become_owner
 from launcher.errors import LaunchError
 from launcher.typed import TYPE_CHECKING
 from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command, Flag, UsageError
@@ -40,10 +41,7 @@ def run(arguments: Arguments, context: Context) -> int:
         raise UsageError("squash", "", "name an image or a container, and a name for the result")
     reference, *name = map(os.fsdecode, arguments.operands)
     message = os.fsdecode(arguments.one("--message") or b"")
-    if os.geteuid() != 0:
-        from launcher.supervisor import rootless
-
-        rootless.become()
+    become_owner()
     store = Store(context.paths)
     context.kept.append(store)
     count = _count(arguments.one("--layers"))
