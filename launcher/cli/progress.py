@@ -15,7 +15,7 @@ from launcher.typed import Final
 __all__ = ["Progress"]
 
 _EVERY: Final = 0.1  # seconds
-_BAR: Final = 24
+_BAR: Final = 20
 
 
 class Progress:

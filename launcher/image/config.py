@@ -15,7 +15,6 @@ from launcher.rfc3339 import rfc3339
 from launcher.typed import Any, Final
 
 __all__ = [
-    "PATH",
     "architecture",
     "encoded",
     "encoded_list",
@@ -24,7 +23,6 @@ __all__ = [
     "read",
 ]
 
-PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ARCHITECTURES: Final = {
     "x86_64": "amd64",
     "aarch64": "arm64",

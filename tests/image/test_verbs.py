@@ -108,5 +108,5 @@ def test_df_shares_and_fsck_complains(run: Run, store: Store, paths: Paths) -> N
 
 def test_progress_shows_rate_and_time_left() -> None:
     line = Progress("load").line(50_000_000, 200_000_000, 1.0)
-    assert line == "load  [######------------------]  25%  50MB/200MB  50MB/s  0:04 left"
+    assert line == "load  [#####---------------]  25%  50MB/200MB  50MB/s  0:04 left"
     assert Progress("load").line(3000, 0, 1.0) == "load  3kB  3kB/s"
