@@ -24,10 +24,9 @@ def _fill(writer: Writer) -> None:
 
 
 def test_import_keeps_owners_and_fsck_agrees(tmp_path: Path) -> None:
-    source = tmp_path / "tree.tar"
-    source.write_bytes(archive(_fill))
-
     def work(lamina: Lamina) -> None:
+        source = lamina.root.parent / "tree.tar"
+        source.write_bytes(archive(_fill))
         lamina("import", str(source), "mine:1")
         (layer,) = (lamina.root / "layers/sha256").iterdir()
         found = (layer / "theirs").stat()
@@ -46,10 +45,9 @@ def test_import_keeps_owners_and_fsck_agrees(tmp_path: Path) -> None:
 
 
 def test_without_subordinate_ids_owners_are_left_out(tmp_path: Path) -> None:
-    source = tmp_path / "tree.tar"
-    source.write_bytes(archive(_fill))
-
     def work(lamina: Lamina) -> None:
+        source = lamina.root.parent / "tree.tar"
+        source.write_bytes(archive(_fill))
         ended = lamina.try_("import", str(source), "mine:1")
         assert ended.code == 0
         assert "owners that this user cannot give files to" in ended.err
