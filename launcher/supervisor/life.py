@@ -23,7 +23,7 @@ from launcher.cgroup.group import Group
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.record import Record
-from launcher.supervisor import frames, launching, restart, undertaker
+from launcher.supervisor import frames, hostmounts, launching, restart, undertaker
 from launcher.supervisor.log import Log
 from launcher.supervisor.loop import READ, Loop, Timer
 from launcher.supervisor.peers import Peer
@@ -226,6 +226,10 @@ class Life:
         self._report()
         directory = paths.container(record.id)
         _log_errors(directory + b"/supervisor.log")
+        binds = [each.source for each in record.mounts if each.kind == "bind"]
+        binds += [each.source for each in record.devices]
+        sources = [os.path.realpath(os.fsencode(each)) for each in binds]
+        hostmounts.let_go((directory, paths.run, *record.layers, *sources))
         self._serving = Serving(paths, record, rootless=self.rootless)
         self.merged = self._serving.merged
         self._undertaker = undertaker.Undertaker(paths, record.id)

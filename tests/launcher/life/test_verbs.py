@@ -266,6 +266,24 @@ def test_the_union_s_mount_is_the_container_s_own(lamina: Lamina) -> None:
     assert str(lamina.root) not in Path("/proc/self/mountinfo").read_text()
 
 
+@pytest.mark.parametrize("used", [False, True])
+def test_a_union_of_the_host_s_is_not_held(lamina: Lamina, tmp_path: Path, *, used: bool) -> None:
+    for name in ("lower", "upper", "merged"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "lower/file").write_text("seen\n")
+    merged = str(tmp_path / "merged")
+    lamina("mount", "--lower", f"{tmp_path}/lower", "--upper", f"{tmp_path}/upper", merged)
+    try:
+        volume = ["-v", f"{merged}:/data"] if used else []
+        id = lamina.start(*volume, "busybox", "sleep", "1000")
+        if used:
+            assert lamina("exec", id, "cat", "/data/file").lines == ["seen"]
+            lamina("rm", "-f", id)
+    finally:
+        # Fails where its daemon does not end, since somebody holds the mount.
+        lamina("umount", merged)
+
+
 def test_two_starts_at_once(lamina: Lamina) -> None:
     id = lamina("create", "busybox", "sleep", "1000").lines[-1]
     both = [lamina.begin("start", id) for _ in range(2)]
