@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -73,10 +74,26 @@ def _xattrs(path: bytes) -> dict[str, bytes]:
 
 
 def _same_content(one: bytes, other: bytes) -> bool:
+    """Whether two files of one size hold the same; where both have holes nothing is read."""
     with open(one, "rb", buffering=0) as first, open(other, "rb", buffering=0) as second:
+        here, there = first.fileno(), second.fileno()
+        at = 0
         while True:
-            piece = first.read(_PIECE)
-            if piece != second.read(_PIECE):
-                return False
-            if not piece:
+            begins = [begin for begin in (_data(here, at), _data(there, at)) if begin is not None]
+            if not begins:
                 return True
+            at = min(begins)
+            piece = os.pread(here, _PIECE, at)
+            if piece != os.pread(there, _PIECE, at):
+                return False
+            at += len(piece)
+
+
+def _data(fd: int, at: int) -> int | None:
+    """Where the next content is that is no hole (lseek(2), SEEK_DATA); None behind the last."""
+    try:
+        return os.lseek(fd, at, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return None
