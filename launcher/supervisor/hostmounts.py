@@ -27,7 +27,8 @@ def let_go(keep: tuple[bytes, ...]) -> None:
         head, _, tail = line.partition(b" - ")
         fields = head.split()
         point, propagation = fields[4], fields[6:]
-        if not tail.startswith(b"fuse") or b"\\" in point:
+        kind = tail.partition(b" ")[0].partition(b".")[0]
+        if kind not in (b"fuse", b"fuseblk") or b"\\" in point:
             continue
         if any(each.startswith((b"master:", b"shared:")) for each in propagation):
             continue
