@@ -7,6 +7,7 @@
     ROOT/containers/ID/                       config.json, upper/, work/, merged/, log
     ROOT/tries/ID/                            what `lamina try` keeps (`trial`)
     RUN/containers/ID/                        lock, control (socket), running.json
+    RUN/events                                what happened lately
 
 Nothing is made here but by `ensure`. Paths are bytes without a slash at the end.
 """
@@ -22,7 +23,7 @@ __all__ = ["Paths", "chosen"]
 
 
 class Paths(NamedTuple):
-    """The two places. `root` lasts, `run` is empty after a boot."""
+    """The two places. `root` lasts; what `run` says is true while a lock in it is held."""
 
     root: bytes
     run: bytes
@@ -58,35 +59,28 @@ class Paths(NamedTuple):
                 os.makedirs(path, 0o700, exist_ok=True)
             except OSError as error:
                 raise LaunchError("use directory", path, error) from error
+        # In /tmp somebody else may have been first.
+        if os.geteuid() != 0 and os.lstat(self.run).st_uid != os.geteuid():
+            raise LaunchError("use directory", self.run, "it belongs to another user")
 
 
 def chosen(root: bytes | None = None) -> Paths:
     """The places to use: `root` (`--root`) or LAMINA_ROOT, else what the user's rights give.
 
-    With a root of one's own the runtime directory is told apart by it, so that two roots never
-    share a lock. XDG_RUNTIME_DIR and XDG_DATA_HOME are those of the XDG base directory
-    specification.
+    A root of one's own has its runtime directory inside, so that two roots never share a lock and
+    removing one leaves nothing. XDG_RUNTIME_DIR and XDG_DATA_HOME are those of the XDG base
+    directory specification.
     """
     environment = os.environb
     euid = os.geteuid()
-    home = environment.get(b"HOME", b"/")
-    if _as_root():
+    if euid == 0:
         default, run = b"/var/lib/lamina", b"/run/lamina"
     else:
+        home = environment.get(b"HOME", b"/")
         default = (environment.get(b"XDG_DATA_HOME") or home + b"/.local/share") + b"/lamina"
         run = (environment.get(b"XDG_RUNTIME_DIR") or b"/tmp/lamina-%d" % euid) + b"/lamina"
     wanted = root or environment.get(b"LAMINA_ROOT")
     if not wanted:
         return Paths(default, run)
     place = os.path.realpath(wanted)
-    if place == default:
-        return Paths(default, run)
-    # Not hashlib: this lies on the way of every start.
-    from binascii import crc32
-
-    label = b"%08x%08x" % (crc32(place), crc32(place[::-1]))
-    return Paths(place, run + b"-" + label)
-
-
-def _as_root() -> bool:
-    return os.geteuid() == 0 and b"LAMINA_ROOTLESS" not in os.environb
+    return Paths(default, run) if place == default else Paths(place, place + b"/run")

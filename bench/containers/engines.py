@@ -8,7 +8,6 @@ is touched. Peers that are not installed are left out and named.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -198,6 +197,3 @@ def discard(base: Path) -> None:
         if point.startswith(f"{base}/"):
             run(["umount", "-l", point], seconds=SECONDS)
     shutil.rmtree(base, ignore_errors=True)
-    run_directory = Path(os.environ.get("XDG_RUNTIME_DIR", "/run")) / "lamina"
-    if run_directory.is_dir() and not any(run_directory.iterdir()):
-        run_directory.rmdir()

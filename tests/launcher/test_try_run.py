@@ -260,9 +260,12 @@ class Terminal:
 def test_on_a_terminal_it_asks(desk: Desk) -> None:
     terminal = Terminal(desk, "sh")
     terminal.expect("# ")
-    terminal.type("echo be''gun; sleep 1000\r")
+    # A trap, since a shell that is about to start a program would lose the signal.
+    script = "trap 'echo cau''ght; exit' INT; echo be''gun; while :; do sleep 0.05; done"
+    terminal.type(f'sh -c "{script}"\r')
     terminal.expect("begun\r")
     terminal.type("\x03")  # Ctrl-C is the command's
+    terminal.expect("caught\r")
     terminal.expect("# ")
     terminal.type("tty; echo fresh > /new; exit 4\r")
     terminal.expect("/dev/pts/0")
