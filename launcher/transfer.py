@@ -129,7 +129,7 @@ class Tree:
         content = os.open(b"/proc/self/fd/%d" % fd, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             if found.st_blocks * 512 < found.st_size:
-                pieces = data_extents(content, found.st_size)
+                pieces = data_extents(content, found.st_size, worth=1)
                 if pieces != ((0, found.st_size),):
                     entry = entry._replace(sparse=pieces)
             yield entry, content

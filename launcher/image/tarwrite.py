@@ -22,7 +22,7 @@ __all__ = ["Writer", "data_extents"]
 _PIECE: Final = 1 << 20
 _OCTAL_ID: Final = 1 << 21
 _OCTAL_SIZE: Final = 1 << 33
-_WORTH: Final = 256 << 20
+WORTH: Final = 256 << 20
 _END: Final = bytes(2 * BLOCK)
 
 
@@ -145,11 +145,12 @@ class Writer:
             self.size += len(data)
 
 
-def data_extents(fd: int, size: int) -> tuple[tuple[int, int], ...]:
+def data_extents(fd: int, size: int, worth: int = WORTH) -> tuple[tuple[int, int], ...]:
     """The pieces of a file that are not holes (lseek(2), SEEK_DATA); one if its holes are small.
 
-    podman (4.3) refuses layers with sparse entries, so they are left to files that would be far too
-    large without: images of discs, lastlog(8) with a high uid in it.
+    worth -- from how many bytes of holes on they are told apart. podman (4.3) refuses layers with
+             sparse entries, so in layers they are left to files that would be far too large
+             without: images of discs, lastlog(8) with a high uid in it
     """
     pieces: list[tuple[int, int]] = []
     at = 0
@@ -163,7 +164,7 @@ def data_extents(fd: int, size: int) -> tuple[tuple[int, int], ...]:
         at = min(os.lseek(fd, begin, os.SEEK_HOLE), size)
         if begin < at:
             pieces.append((begin, at - begin))
-    if size - sum(length for _, length in pieces) < _WORTH:
+    if size - sum(length for _, length in pieces) < worth:
         return ((0, size),)
     return tuple(pieces)
 

@@ -221,6 +221,8 @@ def failures(cd: Layers) -> list[tuple[tuple[str, ...], str]]:
     no = "No such file or directory"
     pair = ("--lower", lower, "--upper", upper)
     file = f"{lower}/keep"
+    nest = cd.root / "nest"
+    (nest / "upper").mkdir(parents=True, exist_ok=True)
     return [
         ((*pair, f"{merged}/no"), f"cannot mount on {merged}/no: {no}"),
         ((*pair, file), f"cannot mount on {file}: Not a directory"),
@@ -232,7 +234,7 @@ def failures(cd: Layers) -> list[tuple[tuple[str, ...], str]]:
         ((*pair, "--work", "/dev", merged), "it is not on the upper directory's mount"),
         ((*pair, "--work", upper, merged), "inside the upper directory"),
         (("--lower", lower, "--upper", str(cd.root), merged), "it is the top of its filesystem"),
-        (("--lower", str(cd.root), "--upper", upper, merged), "inside"),
+        (("--lower", str(nest), "--upper", f"{nest}/upper", merged), "inside"),
         ((*pair, "-o", "userxattr,format=aufs,foo", merged), "unknown option 'foo'"),
     ]
 
