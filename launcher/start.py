@@ -321,12 +321,22 @@ def _clone(
             # A supervisor that is not dumpable owns no file of its clone's /proc/PID, so an
             # ordinary user could not map ids; the plan closes it again (proc(5)).
             prctl.set_dumpable(1)
+        into = cgroup
+        if cgroup is not None and any(
+            join.kinds & process.CLONE_NEWCGROUP for join in launch.joins
+        ):
+            # From inside another cgroup namespace there is no way out of a cgroup that it does not
+            # hold (cgroup-v2.rst, "Delegation Containment"): one goes in before.
+            stage = _STAGE_CGROUP
+            _enter_cgroup(cgroup)
+            into = None
+            stage = _STAGE_JOIN
         for join in launch.joins:
             process.setns(join.fd, join.kinds)
         trees = child.open_trees(launch.plan) if launch.id_maps is not None else {}
         stage = _STAGE_CLONE
         flags = process.CLONE_PARENT | launch.namespaces
-        pid = process.clone3(flags, cgroup=cgroup)
+        pid = process.clone3(flags, cgroup=into)
         if pid == 0:
             # A thread that moves itself by `tasks` is spared the lock of all forks, for which
             # another process's write waits many milliseconds in every hierarchy.
@@ -348,6 +358,15 @@ def _clone(
         status.write(status_fd, status.Record(status.FAILED, stage, error.errno or 0, path))
     finally:
         os._exit(0)
+
+
+def _enter_cgroup(directory: int) -> None:
+    """Move this process, which has one thread, into a v2 cgroup by its directory's descriptor."""
+    fd = os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        os.write(fd, b"0")
+    finally:
+        os.close(fd)
 
 
 def _reset_signals() -> None:
