@@ -52,15 +52,15 @@ def start(
         os.close(reader)
         _become_daemon(log_fd, (writer, ready_fd))
         _serve(_session.run, config, session, log, writer, ready_fd)
-    os.close(writer)
-    if log_fd is not None:
-        os.close(log_fd)
-    with open(reader, "rb") as stream:
-        try:
+    try:
+        os.close(writer)
+        if log_fd is not None:
+            os.close(log_fd)
+        with open(reader, "rb") as stream:
             answer = stream.read()
-        except BaseException:
-            os.kill(pid, signal.SIGTERM)
-            raise
+    except BaseException:  # a Ctrl-C at any instant ends the daemon too
+        os.kill(pid, signal.SIGTERM)
+        raise
     if answer == _READY:
         return pid
     _, status = os.waitpid(pid, 0)
