@@ -35,7 +35,7 @@ def measure(engine: Engine, count: int, watch: float, progress: Progress) -> Idl
     """Start `count` containers, look for `watch` seconds, and remove them all."""
     assert engine.detached is not None
     assert engine.remove is not None
-    before = _own_namespace()
+    others = _own_namespace()
     started = 0
     try:
         begin = perf_counter_ns()
@@ -44,10 +44,12 @@ def measure(engine: Engine, count: int, watch: float, progress: Progress) -> Idl
             engine.run(engine.detached(number))
             started += 1
         seconds = (perf_counter_ns() - begin) / 1e9
-        helpers = sorted(_own_namespace() - before)
-        used, at = cpu_ns(helpers), perf_counter_ns()
+        helpers = sorted(_own_namespace() - others)
+        used, at = {pid: cpu_ns([pid]) for pid in helpers}, perf_counter_ns()
         sleep(watch)
-        cpu = (cpu_ns(helpers) - used) / (perf_counter_ns() - at) * 100
+        # One that has ended meanwhile tells nothing any more.
+        grown = sum(max(cpu_ns([pid]) - before, 0) for pid, before in used.items())
+        cpu = grown / (perf_counter_ns() - at) * 100
         pss = sum(map(_pss, helpers))
         return Idle(count, seconds, pss / count, len(helpers) / count, cpu)
     finally:
