@@ -26,7 +26,7 @@ from launcher.isolation import rlimits
 from launcher.sys import mount, process
 from launcher.typed import Any, Final, NoReturn
 
-__all__ = ["hide", "open_trees", "run"]
+__all__ = ["hide", "open_borrowed", "open_trees", "run"]
 
 # docker's exit statuses: the container could not be made; its command cannot be executed; its
 # command was not found.
@@ -237,6 +237,33 @@ def _set_propagation(_: _State, step: steps.SetPropagation) -> None:
     mount.mount_setattr(mount.AT_FDCWD, step.path, recursive=True, propagation=step.propagation)
 
 
+def open_borrowed(plan: tuple[steps.Step, ...]) -> dict[int, int]:
+    """What `open_trees` gives, of the mounts in other containers (`steps.Bind.owner`) alone.
+
+    The process, which must have one thread, enters the mount namespace of each and comes back. The
+    error of what is not to be had names its path.
+    """
+    borrowed = [(index, each) for index, each in enumerate(plan) if isinstance(each, steps.Bind)]
+    borrowed = [(index, each) for index, each in borrowed if each.owner]
+    if not borrowed:
+        return {}
+    trees = {}
+    home = os.open(b"/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    root = os.open(b"/", _DESCEND | os.O_CLOEXEC)
+    for index, each in borrowed:
+        theirs = os.open(b"/proc/%d/ns/mnt" % each.owner, os.O_RDONLY | os.O_CLOEXEC)
+        process.setns(theirs, process.CLONE_NEWNS)
+        os.close(theirs)
+        trees[index] = mount.open_tree(mount.AT_FDCWD, each.source, recursive=each.recursive)
+        # setns(2) leads to the root of the namespace, which need not be this process's.
+        process.setns(home, process.CLONE_NEWNS)
+        os.fchdir(root)
+        os.chroot(b".")
+    os.close(home)
+    os.close(root)
+    return trees
+
+
 def open_trees(plan: tuple[steps.Step, ...]) -> dict[int, int]:
     """Copies of the host's mounts that a plan names, by the index of the step, as descriptors.
 
@@ -245,6 +272,8 @@ def open_trees(plan: tuple[steps.Step, ...]) -> dict[int, int]:
     """
     trees = {}
     for index, step in enumerate(plan):
+        if isinstance(step, steps.Bind) and step.owner:
+            continue
         if isinstance(step, steps.EnterRoot | steps.Bind):
             recursive = isinstance(step, steps.EnterRoot) or step.recursive
             # Where it fails the step itself will, and say why; or, for an ordinary user, who may

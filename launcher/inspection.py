@@ -79,10 +79,11 @@ def _text(value: bytes) -> str:
 
 
 def _sizes(paths: Paths, record: Record) -> dict[str, int]:
-    from launcher.diskuse import content_size
+    from launcher.diskuse import content_size, layer_sizes
 
     own = content_size(paths.container(record.id) + b"/upper")
-    return {"SizeRw": own, "SizeRootFs": own + sum(map(content_size, record.layers))}
+    layers = layer_sizes(paths, map(os.fsdecode, record.layers))
+    return {"SizeRw": own, "SizeRootFs": own + sum(layers.values())}
 
 
 def _state(paths: Paths, entry: Entry, record: Record) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def _host_config(record: Record) -> dict[str, Any]:
         "DnsSearch": list(record.dns_search),
         "ExtraHosts": _list(record.extra_hosts),
         "GroupAdd": _list(record.group_add),
-        "IpcMode": record.ipc or "private",
+        "IpcMode": record.ipc or "shareable",
         "Cgroup": "",
         "Links": ABSENT_LIST,
         "OomScoreAdj": record.oom_score_adj or 0,

@@ -256,6 +256,7 @@ def _root_steps(spec: ContainerSpec, host: Host) -> list[steps.Step]:
                     options.wanted,
                     options.cleared,
                     options.propagation or kernel.MS_PRIVATE,
+                    mount.owner,
                 )
             )
             continue

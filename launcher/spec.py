@@ -83,14 +83,16 @@ class Root(NamedTuple):
 class Mount(NamedTuple):
     """A mount of the container's, in the options of mount(8).
 
-    `type` "bind" mounts `source`, a path of the host's. "cgroup" stands for whatever shows the
-    machine's cgroups.
+    `type` "bind" mounts `source`, a path of the host's, or of the process `owner`, if there is one,
+    in whose mount namespace it is looked up. "cgroup" stands for whatever shows the machine's
+    cgroups.
     """
 
     destination: bytes
     type: str
     source: bytes = b""
     options: tuple[str, ...] = ()
+    owner: int = 0
 
 
 class Namespace(NamedTuple):
@@ -156,7 +158,7 @@ class Resources(NamedTuple):
 
     Memory is in bytes; `memory_swap` is memory and swap together, -1 unlimited. `cpu_shares` are
     of 1024; quota and period are in microseconds. `memory_swappiness` (0 to 100) and
-    `oom_kill_disable` are known to cgroup v1 only.
+    `oom_kill_disable` are known to cgroup v1 only. -1 takes a limit away that is there.
     """
 
     memory: int | None = None
@@ -178,6 +180,30 @@ class Resources(NamedTuple):
     blkio_write_iops: tuple[BlockThrottle, ...] = ()
     # In order; the last that fits decides. Empty: no limit on devices.
     devices: tuple[DeviceRule, ...] = ()
+
+    def replacing(self, old: Resources) -> Resources:
+        """These limits for a cgroup that has those of `old`: -1 where they have one more."""
+        lifted = {
+            name: -1
+            for name in _LIFTED
+            if getattr(old, name) is not None and getattr(self, name) is None
+        }
+        if "memory" in lifted and self.memory_swap is None:
+            lifted["memory_swap"] = -1  # as much swap as memory was part of that limit
+        return self._replace(**lifted)  # type: ignore[arg-type]
+
+
+# What `Resources.replacing` may find taken back.
+_LIFTED: Final = (
+    "memory",
+    "memory_swap",
+    "memory_reservation",
+    "cpu_shares",
+    "cpu_quota",
+    "cpu_period",
+    "pids",
+    "blkio_weight",
+)
 
 
 # What a container always has of its own, whatever else is shared.

@@ -12,6 +12,7 @@ import os
 import stat
 
 from launcher import plan, start
+from launcher import record as records
 from launcher.cgroup import hierarchies
 from launcher.errors import LaunchError, SpecError
 from launcher.isolation import capabilities, rlimits, rootfs, users
@@ -136,6 +137,10 @@ def _devices(record: Record) -> tuple[Device, ...]:
 _OURS: Final = ("missing", "anonymous", "nocopy", "subpath=", "label=", "z", "Z")
 
 
+# What goes with an IPC namespace: to mount the queues of one takes its owner's rights.
+_OF_IPC: Final = (b"/dev/shm", b"/dev/mqueue")
+
+
 def _mounts(paths: Paths, record: Record, *, foreign: bool) -> tuple[Mount, ...]:
     """The default mounts and those asked for; one of the latter replaces a default one."""
     own_network = record.network != "host" and not record.network.startswith("container:")
@@ -149,6 +154,9 @@ def _mounts(paths: Paths, record: Record, *, foreign: bool) -> tuple[Mount, ...]
             continue
         if record.ipc == "host" and each.destination == b"/dev/shm":
             each = Mount(b"/dev/shm", "bind", b"/dev/shm", ("rbind",))
+        elif record.ipc.startswith("container:") and each.destination in _OF_IPC:
+            owner = _process_of(paths, record.ipc.partition(":")[2])
+            each = Mount(each.destination, "bind", each.destination, ("bind",), owner)
         elif record.ipc == "host" and each.destination == b"/dev/mqueue" and foreign:
             # The queues of another's namespace may not be mounted anew, and the host may have none.
             if not os.path.ismount("/dev/mqueue"):
@@ -205,7 +213,7 @@ def _namespaces(paths: Paths, record: Record) -> tuple[Namespace, ...]:
         if mode == "host":
             continue
         if mode.startswith("container:"):
-            pid = _process_of(paths, mode.partition(":")[2])
+            pid = _process_of(paths, mode.partition(":")[2], kind)
             found.append(Namespace(kind, b"/proc/%d/ns/%s" % (pid, file)))
             if kind == "network":
                 # docker: who shares a network shares its name, too.
@@ -218,14 +226,20 @@ def _namespaces(paths: Paths, record: Record) -> tuple[Namespace, ...]:
     return tuple(found)
 
 
-def _process_of(paths: Paths, reference: str) -> int:
-    """The first process of another container, which must run."""
+def _process_of(paths: Paths, reference: str, kind: str = "") -> int:
+    """The first process of another container, which must run, and share its namespace of `kind`."""
     from launcher.state import State
 
     with State(paths) as state:
         entry = state.find(reference)
     if entry.running is None or entry.running.pid == 0:
         raise LaunchError("join container", reference, "it does not run")
+    if kind == "ipc":
+        mode = records.load(paths, entry.row.id).ipc
+        if mode in ("private", "none"):
+            raise LaunchError(
+                "join IPC of container", entry.row.name, f"it was made with --ipc {mode}"
+            )
     return entry.running.pid
 
 

@@ -331,9 +331,11 @@ def _clone(
             _enter_cgroup(cgroup)
             into = None
             stage = _STAGE_JOIN
+        trees = child.open_borrowed(launch.plan)
         for join in launch.joins:
             process.setns(join.fd, join.kinds)
-        trees = child.open_trees(launch.plan) if launch.id_maps is not None else {}
+        if launch.id_maps is not None:
+            trees |= child.open_trees(launch.plan)
         stage = _STAGE_CLONE
         flags = process.CLONE_PARENT | launch.namespaces
         pid = process.clone3(flags, cgroup=into)

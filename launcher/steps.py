@@ -108,7 +108,10 @@ class Filesystem(NamedTuple):
 
 
 class Bind(NamedTuple):
-    """Mount the host's `source` on `path`, which is made to match where it is missing."""
+    """Mount the host's `source` on `path`, which is made to match where it is missing.
+
+    owner -- where it is not the host's: a process in whose mount namespace `source` is
+    """
 
     source: bytes
     path: bytes
@@ -116,6 +119,7 @@ class Bind(NamedTuple):
     wanted: int
     cleared: int = 0
     propagation: int = 0
+    owner: int = 0
 
 
 class MakeDirectory(NamedTuple):

@@ -155,9 +155,10 @@ class Group:
         for part in self._parts:
             part.attach(pid)
 
-    def limit(self, resources: Resources) -> tuple[str, ...]:
-        """Set limits anew (`update`); returns what this machine has no means for."""
-        return tuple(each for part in self._parts for each in part.limit(resources))
+    def change(self, old: Resources, new: Resources) -> tuple[str, ...]:
+        """Set limits in place of `old` (`update`); returns what this machine has no means for."""
+        wanted = new.replacing(old)
+        return tuple(each for part in self._parts for each in part.limit(wanted))
 
     def accounts(self) -> Accounts:
         """What its processes have used."""

@@ -23,6 +23,10 @@ __all__ = ["V1"]
 _NO_LIMIT: Final = 1 << 60
 _FREEZE_PATIENCE: Final = 10.0
 _MINIMUM_SHARES: Final = 2
+# What a cgroup has before anything is said.
+_USUAL_SHARES: Final = 1024
+_USUAL_PERIOD: Final = 100_000
+_USUAL_WEIGHTS: Final = {"blkio.weight": 500, "blkio.bfq.weight": 100}
 
 
 class V1:
@@ -100,10 +104,11 @@ class V1:
 
     def _limit_cpu(self, resources: Resources) -> list[str]:
         if resources.cpu_shares:
-            shares = max(resources.cpu_shares, _MINIMUM_SHARES)
-            self._directory.write("cpu.shares", str(shares))
+            wanted = resources.cpu_shares if resources.cpu_shares > 0 else _USUAL_SHARES
+            self._directory.write("cpu.shares", str(max(wanted, _MINIMUM_SHARES)))
         if resources.cpu_period:
-            self._directory.write("cpu.cfs_period_us", str(resources.cpu_period))
+            period = resources.cpu_period if resources.cpu_period > 0 else _USUAL_PERIOD
+            self._directory.write("cpu.cfs_period_us", str(period))
         if resources.cpu_quota:
             if not self._directory.has("cpu.cfs_quota_us"):
                 return ["cpu quota"]
@@ -132,7 +137,9 @@ class V1:
                 missing.append("block I/O weight")
             else:
                 if resources.blkio_weight:
-                    self._directory.write(weight, str(resources.blkio_weight))
+                    wanted = resources.blkio_weight
+                    value = wanted if wanted > 0 else _USUAL_WEIGHTS[weight]
+                    self._directory.write(weight, str(value))
                 for each in resources.blkio_weight_device:
                     # Weights are the scheduler's, and this device's may be another.
                     line = f"{each.major}:{each.minor} {each.weight}"

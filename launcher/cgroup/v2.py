@@ -19,6 +19,7 @@ __all__ = ["V2"]
 
 _FREEZE_PATIENCE: Final = 10_000  # ms
 _END_PATIENCE: Final = 20_000  # ms
+_USUAL_WEIGHT: Final = 100  # of cpu.weight and io.weight, before anything is said
 
 
 class V2:
@@ -89,7 +90,7 @@ class V2:
             settings.append(("cpu", weight, "cpu shares"))
         if resources.cpu_quota or resources.cpu_period:
             quota = _max(resources.cpu_quota or -1)
-            period = resources.cpu_period or 100_000
+            period = max(resources.cpu_period or 0, 0) or 100_000
             settings.append(("cpu", ("cpu.max", f"{quota} {period}"), "cpu quota"))
         if resources.cpuset_cpus:
             settings.append(("cpuset", ("cpuset.cpus", resources.cpuset_cpus), "cpuset"))
@@ -105,10 +106,11 @@ class V2:
         settings: list[tuple[str, tuple[str, str], str]] = []
         if resources.blkio_weight:
             # BFQ's weights are those of v1; io.weight reaches from 1 to 10000.
+            wanted = resources.blkio_weight
             if self._directory.has("io.bfq.weight"):
-                value = ("io.bfq.weight", str(resources.blkio_weight))
+                value = ("io.bfq.weight", str(wanted if wanted > 0 else _USUAL_WEIGHT))
             else:
-                scaled = 1 + (resources.blkio_weight - 10) * 9999 // 990
+                scaled = 1 + (wanted - 10) * 9999 // 990 if wanted > 0 else _USUAL_WEIGHT
                 value = ("io.weight", f"default {scaled}")
             settings.append(("io", value, "block I/O weight"))
         for each in resources.blkio_weight_device:
@@ -225,5 +227,7 @@ def _swap(resources: Resources) -> str | None:
 
 def _weight(shares: int) -> int:
     """cpu.weight, 1 to 10000, for v1's shares, 2 to 262144, as the OCI runtimes convert them."""
+    if shares < 0:
+        return _USUAL_WEIGHT
     clamped = min(max(shares, 2), 262144)
     return 1 + (clamped - 2) * 9999 // 262142

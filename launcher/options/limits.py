@@ -34,6 +34,9 @@ def resources_of(arguments: Arguments, old: Resources = Resources()) -> Resource
         if flag in said:
             number = -1 if minus_one and said[flag] == "-1" else size(flag, said[flag])
             changes[field] = number or None
+    if "memory" in changes and changes["memory"] is None:
+        # Without the one the other has no meaning.
+        changes.setdefault("memory_swap", None)
     for flag, field, least, most in (
         ("--cpu-shares", "cpu_shares", 0, 1 << 18),
         ("--cpu-quota", "cpu_quota", -1, None),

@@ -347,7 +347,7 @@ def _with_names(
         hostname=_host_name(arguments, "--hostname"),
         domainname=_host_name(arguments, "--domainname"),
     )
-    if record.ipc == "private":
+    if record.ipc == "shareable":
         record = record._replace(ipc="")
     if record.cgroupns == "private":
         record = record._replace(cgroupns="")

@@ -150,10 +150,15 @@ def _exec(life: Life, peer: Peer, fields: _Fields) -> None:
 
 
 def _update(life: Life, peer: Peer, fields: _Fields) -> None:
-    life.record = records.load(life.paths, life.record.id)
+    old, life.record = life.record, records.load(life.paths, life.record.id)
     missing: tuple[str, ...] = ()
     if life.group is not None:
-        missing = life.group.limit(life.record.resources)
+        try:
+            missing = life.group.change(old.resources, life.record.resources)
+        except LaunchError:
+            # The client puts config.json back, too.
+            life.record = old
+            raise
     life.reply(peer, {"warnings": list(missing)})
 
 

@@ -140,9 +140,12 @@ def test_cgroups_made_inside_do_not_keep_it(root: Path) -> None:
 
 
 def test_limits_can_be_changed(make_group: box.MakeGroup) -> None:
-    group = make_group(Resources(memory=32 * MIB, pids=10))
+    old = Resources(memory=32 * MIB, pids=10)
+    group = make_group(old)
     for memory in (256 * MIB, 16 * MIB):
-        assert group.limit(Resources(memory=memory, memory_swap=memory, pids=30)) == ()
+        new = Resources(memory=memory, memory_swap=memory, pids=30)
+        assert group.change(old, new) == ()
+        old = new
         accounts = group.accounts()
         assert (accounts.memory_limit, accounts.pids_limit) == (memory, 30)
 

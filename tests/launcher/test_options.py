@@ -142,7 +142,7 @@ FIELDS: list[tuple[list[str], dict[str, object]]] = [
         ["--pid", "host", "--ipc=host", "--cgroupns", "host"],
         {"pid": "host", "ipc": "host", "cgroupns": "host"},
     ),
-    (["--ipc", "private", "--cgroupns", "private", "--userns=host"], {}),
+    (["--ipc", "shareable", "--cgroupns", "private", "--userns=host"], {}),
     (["--ipc", "none"], {"ipc": "none"}),
     (["--pid", "container:x"], {"pid": "container:x"}),
     (["--uts", "host"], {"uts": "host", "hostname": os.uname().nodename}),

@@ -151,6 +151,26 @@ def test_update_changes_what_runs(lamina: Lamina) -> None:
     assert lamina.call("exec", "worker", "sh", "-c", denied).code == 1
 
 
+def test_update_takes_limits_away(lamina: Lamina) -> None:
+    """0 is docker's word for no limit: the kernel's goes, too."""
+    limits = ["-m", "64m", "--memory-swap", "96m", "--memory-reservation", "32m", "-c", "512"]
+    limits += ["--cpus", "0.5", "--pids-limit", "9"]
+    files = ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.soft_limit_in_bytes"]
+    files += ["cpu.shares", "cpu.cfs_quota_us", "cpu.cfs_period_us", "pids.max"]
+    files += ["memory.max", "memory.swap.max", "memory.low", "cpu.weight", "cpu.max"]
+    limited = lamina.detached(*limits, "busybox", "sleep", "1000")
+    free = lamina.detached("busybox", "sleep", "1000")
+
+    def found(id: str) -> dict[str, str | None]:
+        return {name: read(lamina, id, name) for name in files}
+
+    assert len(found(limited).items() - found(free).items()) >= 5
+    lifted = [word if word.startswith("-") else "0" for word in limits if word != "96m"]
+    lifted.remove("--memory-swap")  # it goes with the memory
+    assert lamina.good("update", *lifted, limited) == limited + "\n"
+    assert found(limited) == found(free)
+
+
 def test_update_of_what_does_not_run(lamina: Lamina) -> None:
     id = lamina.good("create", "--name", "idle", "--rm", "busybox").strip()
     lamina.good("update", "-m", "16m", "idle")

@@ -70,6 +70,21 @@ def test_namespaces_of_another_container(lamina: Lamina) -> None:
     assert "cannot find container nope" in ended.err
 
 
+def test_shared_memory_of_another_container(lamina: Lamina) -> None:
+    id = lamina.detached("--name", "first", "busybox", "sh", "-c", "echo 1 > /dev/shm/a; sleep 999")
+    lamina.good("exec", id, "sh", "-c", "until [ -s /dev/shm/a ]; do :; done")
+    text = "cat /dev/shm/a; echo 2 > /dev/shm/b; grep -c ' /dev/shm ' /proc/mounts"
+    for flags in ([], ["--userns", "300000:400000:1000"], ["--read-only"]):
+        assert lamina.script("--ipc", "container:first", *flags, text) == ["1", "1"]
+        assert lamina.good("exec", id, "sh", "-c", "cat /dev/shm/b; rm /dev/shm/b") == "2\n"
+    assert not os.path.exists("/dev/shm/b")
+    assert lamina.script("ls /dev/shm") == []
+    lamina.detached("--name", "second", "--ipc", "private", "busybox", "sleep", "999")
+    ended = lamina.call("run", "--ipc", "container:second", "busybox")
+    assert ended.code == 125
+    assert "cannot join IPC of container second: it was made with --ipc private" in ended.err
+
+
 def test_default_rights(lamina: Lamina) -> None:
     text = "cat /proc/self/status /proc/1/comm; ls -1 /proc/self/fd | wc -l"
     lines = lamina.script(text)

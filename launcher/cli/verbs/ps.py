@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 
 from launcher.cli.container_rows import LISTING, Look, container_row, sizes_text
@@ -86,9 +87,9 @@ def _text(arguments: Arguments, paths: Paths, looks: list[Look]) -> str:
         return "".join((id[:12] if cut else id) + "\n" for id in ids)
     now = time.time_ns()
     sized = arguments.has("--size") or ".Size" in form
-    layers = _LayerSizes()
+    size = _sizes(paths, looks) if sized else None
     rows = [
-        container_row(look, now, cut, partial(layers.text, paths, look) if sized else "0B")
+        container_row(look, now, cut, "0B" if size is None else partial(size, look))
         for look in looks
     ]
     listing = LISTING
@@ -98,19 +99,16 @@ def _text(arguments: Arguments, paths: Paths, looks: list[Look]) -> str:
     return show(listing, rows, form)
 
 
-class _LayerSizes:
-    """How much is in the images of containers, each layer looked through once."""
+def _sizes(paths: Paths, looks: list[Look]) -> Callable[[Look], str]:
+    """What tells how much containers have written, and how much is in their images."""
+    from launcher.diskuse import content_size, layer_sizes
 
-    def __init__(self) -> None:
-        self._known: dict[str, int] = {}
+    layers = {look.entry.row.id: look.fields.get("layers", ()) for look in looks}
+    sizes = layer_sizes(paths, (each for one in layers.values() for each in one))
 
-    def text(self, paths: Paths, look: Look) -> str:
-        from launcher.diskuse import content_size
+    def text(look: Look) -> str:
+        id = look.entry.row.id
+        own = content_size(paths.container(id) + b"/upper")
+        return sizes_text(own, sum(sizes[each] for each in layers[id]))
 
-        total = 0
-        for layer in look.fields.get("layers", ()):
-            if layer not in self._known:
-                self._known[layer] = content_size(os.fsencode(layer))
-            total += self._known[layer]
-        own = content_size(paths.container(look.entry.row.id) + b"/upper")
-        return sizes_text(own, total)
+    return text
