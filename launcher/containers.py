@@ -138,6 +138,14 @@ def remove(paths: Paths, entry: Entry, force: bool = False, volumes: bool = Fals
         _end(paths, entry)
         if runtime.alive(paths, row.id):
             raise LaunchError("remove container", row.name, "it does not end")
+    if os.path.isdir(paths.runtime(row.id)):
+        # Its supervisor was killed with all that would clear up behind it.
+        from launcher.supervisor import undertaker
+
+        undertaker.tidy(paths, row.id)
+        with State(paths) as state:
+            if not state.has(row.id):
+                return  # it was to be removed at its end
     discard(paths, row, volumes=volumes)
 
 

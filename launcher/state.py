@@ -133,6 +133,9 @@ class State:
             row = matching[0]
         return self._entry(row)
 
+    def has(self, id: str) -> bool:
+        return self._one("id = ?", id) is not None
+
     def row(self, id: str) -> Row:
         """The row of a container by its whole id. Raises LaunchError."""
         row = self._one("id = ?", id)

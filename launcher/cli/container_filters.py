@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which containers `ps --filter` shows."""
+"""Which containers `ps --filter` shows, and `start --all --filter` starts."""
 
 from __future__ import annotations
 
@@ -31,15 +31,21 @@ KEYS: Final = (
     "publish",
     "expose",
     "health",
+    "restart-policy",
+    "should-start-on-boot",
 )
 _STATES: Final = ("created", "restarting", "running", "removing", "paused", "exited", "dead")
 _HEALTH: Final = ("starting", "healthy", "unhealthy", "none")
+_POLICIES: Final = ("no", "always", "unless-stopped", "on-failure")
+_TRUTH: Final = ("true", "false")
 
 
 def selector(paths: Paths, state: State, filters: Filters) -> Callable[[Look], bool]:
     """What tells whether a container fits. Raises UsageError, or LaunchError for no container."""
     _check(filters, "status", lambda value: value in _STATES, ", ".join(_STATES))
     _check(filters, "health", lambda value: value in _HEALTH, ", ".join(_HEALTH))
+    _check(filters, "restart-policy", lambda value: value in _POLICIES, ", ".join(_POLICIES))
+    _check(filters, "should-start-on-boot", lambda value: value in _TRUTH, "true or false")
     _check(filters, "exited", lambda value: value.lstrip("-").isdigit(), "an exit status")
     for key in ("publish", "expose"):
         _check(filters, key, lambda value: _port_range(value) is not None, "PORT[-PORT][/PROTOCOL]")
@@ -67,6 +73,10 @@ def selector(paths: Paths, state: State, filters: Filters) -> Callable[[Look], b
             and any_fits(filters, "network", lambda value: look.fields.get("network") == value)
             and any_fits(filters, "publish", lambda value: _has_port(look, value, True))
             and any_fits(filters, "expose", lambda value: _has_port(look, value, False))
+            and any_fits(filters, "restart-policy", lambda value: value == _policy(look))
+            and any_fits(
+                filters, "should-start-on-boot", lambda value: (value == "true") == _on_boot(look)
+            )
         )
 
     return fits
@@ -99,6 +109,19 @@ def _exited(look: Look, code: int) -> bool:
 def _health(look: Look) -> str:
     running = look.entry.running
     return (running.health if running is not None else "") or "none"
+
+
+def _policy(look: Look) -> str:
+    return look.fields["restart"]["name"] or "no"
+
+
+def _on_boot(look: Look) -> bool:
+    """Whether docker's daemon would start it when it comes up: what was run before, unless somebody
+    stopped it and the policy has regard to that.
+    """
+    policy, row = _policy(look), look.entry.row
+    wanted = policy == "always" or (policy == "unless-stopped" and not row.stopped)
+    return wanted and row.started > 0
 
 
 def _has_mount(look: Look, value: str) -> bool:

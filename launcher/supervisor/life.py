@@ -49,6 +49,7 @@ class Life:
     state    -- as in `runtime.Running`; "" before there is a container
     started  -- its first process, while there is one
     stopping -- somebody asked for its end
+    leaving  -- it was the machine that asked, at its own end
     again    -- the client that asked for a restart
     waiters  -- clients to be told of the end
     """
@@ -62,6 +63,7 @@ class Life:
         self.state = ""
         self.started: start.Started | None = None
         self.stopping = False
+        self.leaving = False
         self.again: Peer | None = None
         self.waiters: list[Peer] = []
         self.holders: list[Peer] = []
@@ -95,13 +97,15 @@ class Life:
     def run(self) -> None:
         """Live. Returns when there is nothing left of the container's run, and nobody to tell.
 
-        SIGTERM, as all processes are sent when the machine is shut down, stops the container.
+        SIGTERM, as all processes are sent when the machine is shut down, stops the container; that
+        does not count as stopped by hand (`--restart unless-stopped`).
         """
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
         def asked() -> None:
             os.read(reader, 1)
             if self.state in ("running", "paused", "restarting"):
+                self.leaving = not self.stopping
                 self.stop(self.record.stop_timeout)
 
         self.loop.watch(reader, READ, asked)
@@ -636,7 +640,7 @@ class Life:
             "code": self._code,
             "when": self._ended,
             "oom": self._oom,
-            "stopped": self.stopping,
+            "stopped": self._by_hand(),
             "error": self._error,
             "removing": removing,
             "write": delegated,
@@ -666,10 +670,13 @@ class Life:
         assert self._code is not None
         id = self.record.id
         removing = self.record.auto_remove and not restarting
-        end = ending.End(self._ended, self._code, self._oom, self.stopping, self._error)
+        end = ending.End(self._ended, self._code, self._oom, self._by_hand(), self._error)
         ending.note(self.paths, id, end, removing=removing)
         if removing:
             ending.remove(self.paths, id)
+
+    def _by_hand(self) -> bool:
+        return self.stopping and not self.leaving
 
     def _written(self, fields: dict[str, Any]) -> None:
         """The owner has entered the end of the run, and removed the container where it had to."""

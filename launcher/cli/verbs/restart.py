@@ -10,7 +10,9 @@ from unionfs import Arguments, Command
 
 __all__ = ["COMMAND", "run"]
 
-COMMAND = Command("lamina restart", "[OPTION…] CONTAINER…", "stop containers and start them again", FLAGS)
+COMMAND = Command(
+    "lamina restart", "[OPTION…] CONTAINER…", "stop containers and start them again", FLAGS
+)
 
 
 def run(arguments: Arguments, context: Context) -> int:

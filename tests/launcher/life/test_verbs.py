@@ -257,8 +257,34 @@ def test_nothing_is_up_after_a_loss_of_power(lamina: Lamina) -> None:
     assert not lamina.status(id).startswith("Up")
     lamina("start", id)
     assert lamina.status(id).startswith("Up")
-    lamina("stop", "-t", "0", id)
+    lamina.kill_everything()
+    wait_until(lambda: not any("process" in each for each in lamina.remains()), "all to be dead")
     lamina("rm", id)
+    assert not lamina.remains()
+
+
+def test_what_is_to_run_starts_with_the_machine(lamina: Lamina) -> None:
+    """As docker's daemon does it when it comes up; here a unit of systemd asks for it."""
+    words = ("busybox", "sleep", "1000")
+    for name in ("lost", "ended", "stopped"):
+        lamina("run", "-d", "--name", name, "--restart", "unless-stopped", *words)
+    for name, policy in (("held", "always"), ("once", "on-failure"), ("never", "no")):
+        lamina("run", "-d", "--name", name, "--restart", policy, *words)
+    lamina("create", "--name", "fresh", "--restart", "always", *words)
+    lamina("stop", "-t", "0", "stopped", "held")
+    # One is still told that the machine goes down; the others lose its power.
+    (id,) = lamina("ps", "-q", "--no-trunc", "-f", "name=ended").lines
+    os.kill(lamina.running(id)["supervisor"], signal.SIGTERM)
+    lamina("wait", "ended")
+    lamina.kill_everything()
+    wait_until(lambda: not any("process" in each for each in lamina.remains()), "all to be dead")
+    assert lamina("ps", "-q").lines == []
+    boot = ("--filter", "should-start-on-boot=true")
+    assert lamina("start", "--all", *boot).lines == ["lost", "ended", "held"]
+    assert sorted(lamina("ps", "--format", "{{.Names}}").lines) == ["ended", "held", "lost"]
+    assert lamina("start", "--all", *boot).lines == []
+    assert lamina.try_("start", "--filter", "restart-policy=always", "lost").code == 2
+    lamina("rm", "-f", *lamina.ids())
 
 
 def test_the_union_s_mount_is_the_container_s_own(lamina: Lamina) -> None:
