@@ -29,10 +29,12 @@ _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _NOFOLLOW: Final = _DIRECTORY | os.O_NOFOLLOW
 _LISTING: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _INSIDE: Final = files.IN_ROOT | files.NO_XDEV | files.NO_MAGICLINKS
+_STRICT: Final = files.BENEATH | files.NO_XDEV | files.NO_SYMLINKS
 _SMALL: Final = 256 << 10
 _PIECE: Final = 8 << 20
 _OPEN_DIRECTORIES: Final = 64
 _ABSENT: Final = (errno.ENOENT, errno.ENOTDIR)
+_REPLACED: Final = (*_ABSENT, errno.ELOOP)
 
 
 class Unpacked(NamedTuple):
@@ -75,7 +77,11 @@ def unpack(
 
 
 class _Tree:
-    """The tree that is being made."""
+    """The tree that is being made.
+
+    A directory that an entry names through a symbolic link is known by its own path from then on:
+    the link may become something else before the archive ends.
+    """
 
     def __init__(self, root: int, marks: Marks, lowers: Sequence[int], limits: Limits) -> None:
         self.root = root
@@ -130,7 +136,7 @@ class _Tree:
         if name.startswith(WHITEOUT):
             self._hide(parent, name, entry)
             return
-        directory = self._parent(parent)
+        directory, parent = self._parent(parent)
         if kind == tar.DIRECTORY:
             self._make_directory(directory, parent, name, entry)
             return
@@ -203,14 +209,14 @@ class _Tree:
         if not target or target.startswith(WHITEOUT):
             raise Damaged(f"{shown(entry.name)}: a hard link to {shown(entry.link)}")
         try:
-            source = self._directory(target_parent)
+            source, _ = self._directory(target_parent)
             found = os.stat(target, dir_fd=source, follow_symlinks=False)
         except OSError as error:
             if error.errno not in _ABSENT:
                 raise
             source = self._bring_up(target_parent, target, entry)
             found = os.stat(target, dir_fd=source, follow_symlinks=False)
-            directory = self._parent(names_of(entry.name, "name")[0])
+            directory, _ = self._parent(names_of(entry.name, "name")[0])
         if stat.S_ISDIR(found.st_mode):
             raise Damaged(f"{shown(entry.name)}: a hard link to the directory {shown(entry.link)}")
         os.link(target, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
@@ -252,7 +258,7 @@ class _Tree:
     def _hide(self, parent: bytes, name: bytes, entry: Entry) -> None:
         """Remember a whiteout: what it hides is settled when all entries are there."""
         if name == OPAQUE_NAME:
-            self._parent(parent)
+            _, parent = self._parent(parent)
             self._opaque[parent] = None
             return
         hidden = name[len(WHITEOUT) :]
@@ -260,7 +266,7 @@ class _Tree:
             raise Damaged(f"{shown(entry.name)}: a name that is reserved for marks")
         if entry.kind == tar.DIRECTORY:
             raise Damaged(f"{shown(entry.name)}: a mark cannot be a directory")
-        self._parent(parent)
+        _, parent = self._parent(parent)
         self._whiteouts[parent, hidden] = None
 
     def _mark(self) -> None:
@@ -269,17 +275,17 @@ class _Tree:
         """
         for parent in self._opaque:
             try:
-                self.marks.write_opaque(self._directory(parent))
+                self.marks.write_opaque(self._strictly(parent))
             except OSError as error:
-                if error.errno not in _ABSENT:
+                if error.errno not in _REPLACED:
                     raise
         for parent, name in self._whiteouts:
             try:
-                directory = self._directory(parent)
+                directory = self._strictly(parent)
             except OSError as error:
-                if error.errno not in _ABSENT:
+                if error.errno not in _REPLACED:
                     raise
-                continue  # the directory has been replaced by something else
+                continue
             try:
                 mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
             except FileNotFoundError:
@@ -295,16 +301,34 @@ class _Tree:
 
     # -- directories ------------------------------------------------------------------------------
 
-    def _directory(self, path: bytes) -> int:
-        """A descriptor of a directory of the layer, which stays the tree's; ENOENT …"""
+    def _directory(self, path: bytes) -> tuple[int, bytes]:
+        """A descriptor of a directory of the layer, which stays the tree's and is good until two
+        more have been asked for; and its own path, without symbolic links. ENOENT …
+        """
+        try:
+            return self._strictly(path), path
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+        fd = files.openat2(self.root, path, _DIRECTORY, _INSIDE)
+        try:
+            top = os.readlink(b"/proc/self/fd/%d" % self.root)
+            path = os.readlink(b"/proc/self/fd/%d" % fd)[len(top) + 1 :]
+        finally:
+            os.close(fd)
+        return self._strictly(path), path
+
+    def _strictly(self, path: bytes) -> int:
+        """A descriptor of a directory by its own path; ELOOP if there is a symbolic link in it."""
         if not path:
             return self.root
-        fd = self._open.get(path)
-        if fd is None:
-            fd = files.openat2(self.root, path, _DIRECTORY, _INSIDE)
+        fd = self._open.pop(path, -1)
+        if fd < 0:
+            fd = files.openat2(self.root, path, _DIRECTORY, _STRICT)
             if len(self._open) >= _OPEN_DIRECTORIES:
                 os.close(self._open.pop(next(iter(self._open))))
-            self._open[path] = fd
+        # At the end again: the one that is given up is the one not used for the longest time.
+        self._open[path] = fd
         return fd
 
     def _forget(self) -> None:
@@ -312,12 +336,14 @@ class _Tree:
             os.close(fd)
         self._open.clear()
 
-    def _parent(self, path: bytes) -> int:
-        """The directory that an entry goes into, made where the archive has no entry for it."""
+    def _parent(self, path: bytes) -> tuple[int, bytes]:
+        """The directory that an entry goes into, made where the archive has no entry for it, and
+        its own path.
+        """
         missing: list[bytes] = []
         while True:
             try:
-                above = self._directory(path)
+                above, real = self._directory(path)
                 break
             except FileNotFoundError:
                 missing.append(path)
@@ -332,9 +358,10 @@ class _Tree:
                 reason = "a symbolic link that leads to no directory of the layer, and has entries"
                 raise Damaged(f"{shown(path)}: {reason}") from None
             inode = os.stat(name, dir_fd=above, follow_symlinks=False).st_ino
-            self._directories[path] = self._inherited(path, inode)
-            above = self._directory(path)
-        return above
+            real = real + b"/" + name if real else name
+            self._directories[real] = self._inherited(real, inode)
+            above = self._strictly(real)
+        return above, real
 
     def _inherited(self, path: bytes, inode: int) -> _Attributes:
         """What a directory looks like that the archive does not describe: as below, if there.
@@ -368,8 +395,6 @@ class _Tree:
         _remove(directory, name)
 
     def _forget_below(self, path: bytes) -> None:
-        # Other paths may have led here through symbolic links, so all descriptors go; the caller's
-        # directory is not one of them to lose, since it is reopened at the next entry.
         self._directories.pop(path, None)
         inside = path + b"/"
         for known in [each for each in self._open if each == path or each.startswith(inside)]:
@@ -384,11 +409,11 @@ class _Tree:
             if path == b"":
                 continue
             try:
-                fd = files.openat2(self.root, path, os.O_RDONLY | os.O_DIRECTORY, _INSIDE)
+                fd = files.openat2(self.root, path, os.O_RDONLY | os.O_DIRECTORY, _STRICT)
             except OSError as error:
-                if error.errno not in _ABSENT:
+                if error.errno not in _REPLACED:
                     raise
-                continue
+                continue  # something else has replaced it
             try:
                 if os.fstat(fd).st_ino == wanted.inode:
                     self._dress(fd, path, wanted)
@@ -463,7 +488,7 @@ class _Tree:
 
     def _copy_up(self, above: int, parent: bytes, name: bytes, found: os.stat_result) -> int:
         self.depends = True
-        directory = self._parent(parent)
+        directory, _ = self._parent(parent)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
         try:

@@ -238,3 +238,31 @@ def test_names_that_are_not_seekable_are_read_in_order(tmp_path: Path) -> None:
         (entry,) = reader
         assert (entry.name, entry.size, reader.ended) == (b"n" * 5000, 1000, True)
         assert reader.read(entry.offset, 3) == b"xxx"
+
+
+def test_what_came_through_a_link_keeps_its_looks_when_the_link_goes(store: Store) -> None:
+    def fill(writer: Writer) -> None:
+        writer.add(Entry(b"real/", tar.DIRECTORY, 0o755))
+        writer.add(Entry(b"link", tar.SYMLINK, link=b"real"))
+        writer.add(Entry(b"link/told/", tar.DIRECTORY, 0o711, mtime=5 * 10**9))
+        writer.add_bytes(Entry(b"link/untold/file", tar.FILE, 0o644, mtime=7 * 10**9), b"")
+        writer.add(Entry(b"link/.wh..wh..opq", tar.FILE, 0o600))
+        writer.add_bytes(Entry(b"link", tar.FILE, 0o644), b"no link any more")
+
+    _, (layer,) = make_image(store, archive(fill))
+    real = layer.tree + b"/real"
+    told, untold = os.stat(real + b"/told"), os.stat(real + b"/untold")
+    assert (stat.S_IMODE(told.st_mode), told.st_mtime) == (0o711, 5)
+    assert (stat.S_IMODE(untold.st_mode), untold.st_mtime) == (0o755, 7)
+    assert of_caller().prefix + b"opaque" in map(os.fsencode, os.listxattr(real))
+
+
+def test_a_hard_link_from_one_of_many_directories_into_another(store: Store) -> None:
+    def fill(writer: Writer) -> None:
+        writer.add_bytes(Entry(b"first/file", tar.FILE, 0o644), b"1")
+        for number in range(64):
+            writer.add_bytes(Entry(b"%d/file" % number, tar.FILE, 0o644), b"2")
+        writer.add(Entry(b"0/link", tar.HARD_LINK, link=b"first/file"))
+
+    _, (layer,) = make_image(store, archive(fill))
+    assert os.path.samefile(layer.tree + b"/0/link", layer.tree + b"/first/file")
