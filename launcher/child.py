@@ -279,8 +279,27 @@ def open_trees(plan: tuple[steps.Step, ...]) -> dict[int, int]:
             # Where it fails the step itself will, and say why; or, for an ordinary user, who may
             # do this in a namespace only, it will not.
             with contextlib.suppress(OSError):
-                trees[index] = mount.open_tree(mount.AT_FDCWD, step.source, recursive=recursive)
+                below = step.below if isinstance(step, steps.Bind) else b""
+                trees[index] = _open_source(step.source, below, recursive=recursive)
     return trees
+
+
+def _open_source(source: bytes, below: bytes, *, recursive: bool) -> int:
+    if not below:
+        return mount.open_tree(mount.AT_FDCWD, source, recursive=recursive)
+    top = os.open(source, _DESCEND | os.O_CLOEXEC)
+    try:
+        resolve = mount.RESOLVE_BENEATH | mount.RESOLVE_NO_MAGICLINKS
+        found = mount.openat2(top, below, os.O_PATH, resolve)
+    except OSError as error:
+        error.filename = source + b"/" + below
+        raise
+    finally:
+        os.close(top)
+    try:
+        return mount.open_tree(found, b"", recursive=recursive)
+    finally:
+        os.close(found)
 
 
 def _enter_root(state: _State, step: steps.EnterRoot) -> None:
@@ -312,7 +331,7 @@ def _filesystem(state: _State, step: steps.Filesystem) -> None:
 def _bind(state: _State, step: steps.Bind) -> None:
     tree = state.trees.get(state.index, -1)
     if tree < 0:
-        tree = mount.open_tree(mount.AT_FDCWD, step.source, recursive=step.recursive)
+        tree = _open_source(step.source, step.below, recursive=step.recursive)
     if step.wanted or step.cleared or step.propagation:
         mount.mount_setattr(
             tree,

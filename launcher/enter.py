@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A further command in a running container, from the side of who asks for it (`exec`).
 
-The command gets this process's own standard streams, so nothing of what it reads and writes goes
-through the supervisor. A terminal of the user's is not handed in, for nobody inside may do with it
-what its owner may: it is connected by pipes, or with `terminal` by a terminal of the container's.
+The command's standard streams are pipes to this process, or with `terminal` a terminal of the
+container's whose other side comes here; nothing of what it reads and writes goes through the
+supervisor. This process's own streams are not handed in: through /proc/self/fd whoever is inside
+could open a file anew, and write to what is only to be read.
 """
 
 from __future__ import annotations
 
 import _socket
+import _thread
 import contextlib
 import json
 import os
 import select
 import signal
 import struct
+import time
 
 from launcher import console, control
 from launcher.control import Connection, failure
@@ -29,6 +32,8 @@ __all__ = ["Command", "Ended", "enter"]
 
 _PORTION = 1 << 16
 _KILLED = 137
+# After the command's end, how long somebody else may keep its output open (seconds); as docker.
+_LAST_OUTPUT = 2.0
 
 
 class Command(NamedTuple):
@@ -100,7 +105,7 @@ def enter(
 
 
 class _Streams:
-    """This process's side: what has to be pumped, which for pipes and files is nothing."""
+    """This process's side of the command's streams."""
 
     def __init__(self) -> None:
         self._given: list[int] = []
@@ -110,15 +115,11 @@ class _Streams:
         self._keys = console.Detacher(b"")
 
     def input(self) -> int:
-        if not os.isatty(0):
-            return 0
         reader, self._input = os.pipe2(os.O_CLOEXEC)
         self._given.append(reader)
         return reader
 
     def output(self, fd: int) -> int:
-        if not os.isatty(fd):
-            return fd
         reader, writer = os.pipe2(os.O_CLOEXEC)
         self._given.append(writer)
         self._outputs[reader] = fd
@@ -139,7 +140,9 @@ class _Streams:
             self._keys = console.Detacher(keys)
 
     def run(self, connection: Connection) -> int:
-        """Pump until the command has ended and its output is complete; its exit status."""
+        """Pump until the command has ended and its output is complete, or is kept open by others
+        for too long; its exit status.
+        """
         with contextlib.ExitStack() as ends:
             if self._master >= 0:
                 before = signal.signal(signal.SIGWINCH, lambda *_: self._resize())
@@ -161,13 +164,21 @@ class _Streams:
         poll.register(talking, select.POLLIN)
         for fd in self._outputs:
             poll.register(fd, select.POLLIN)
-        if self._input >= 0:
+        if self._input >= 0 and self._input == self._master:
             poll.register(0, select.POLLIN)
+        elif self._input >= 0:
+            # Of its own accord: the command may wait for its output to be taken before it reads.
+            _thread.start_new_thread(_feed, (self._input,))
         code: int | None = None
+        last = None
         while code is None or self._outputs:
-            for fd, _ in poll.poll():
+            ready = poll.poll(None if last is None else max(0, 1000 * (last - time.monotonic())))
+            if code is not None and not ready:
+                break
+            for fd, _ in ready:
                 if fd == talking:
                     code = _exit_status(connection)
+                    last = time.monotonic() + _LAST_OUTPUT
                     poll.unregister(talking)
                 elif fd == 0:
                     if not self._type():
@@ -187,8 +198,6 @@ class _Streams:
                 console.write(self._input, passed)
             except OSError:  # it reads no more
                 typed = b""
-        if not typed and self._input != self._master:
-            os.close(self._input)
         return bool(typed)
 
     def _pass_on(self, fd: int) -> bool:
@@ -196,8 +205,22 @@ class _Streams:
             content = os.read(fd, _PORTION)
         except OSError:  # EIO: nobody has the terminal open any more
             return False
-        console.write(self._outputs[fd], content)
+        try:
+            console.write(self._outputs[fd], content)
+        except BrokenPipeError:
+            content = b""
+        if not content and fd != self._master:
+            # Where nobody reads any more the command is to hear of it.
+            os.close(fd)
         return bool(content)
+
+
+def _feed(writer: int) -> None:
+    """Pass this process's standard input on to its end, or until nobody reads it."""
+    with contextlib.suppress(OSError):
+        while content := os.read(0, _PORTION):
+            console.write(writer, content)
+    os.close(writer)
 
 
 def _exit_status(connection: Connection) -> int:

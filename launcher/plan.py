@@ -257,6 +257,7 @@ def _root_steps(spec: ContainerSpec, host: Host) -> list[steps.Step]:
                     options.cleared,
                     options.propagation or kernel.MS_PRIVATE,
                     mount.owner,
+                    mount.below,
                 )
             )
             continue

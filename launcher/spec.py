@@ -84,8 +84,8 @@ class Mount(NamedTuple):
     """A mount of the container's, in the options of mount(8).
 
     `type` "bind" mounts `source`, a path of the host's, or of the process `owner`, if there is one,
-    in whose mount namespace it is looked up. "cgroup" stands for whatever shows the machine's
-    cgroups.
+    in whose mount namespace it is looked up; with `below` what lies there in it, whose links lead
+    nowhere else. "cgroup" stands for whatever shows the machine's cgroups.
     """
 
     destination: bytes
@@ -93,6 +93,7 @@ class Mount(NamedTuple):
     source: bytes = b""
     options: tuple[str, ...] = ()
     owner: int = 0
+    below: bytes = b""
 
 
 class Namespace(NamedTuple):

@@ -193,8 +193,8 @@ def _mount(paths: Paths, requested: RequestedMount) -> Mount:
 
         source = volumes.data(paths, requested.source)
         below = next((each for each in requested.options if each.startswith("subpath=")), "")
-        if below:
-            source += b"/" + os.fsencode(below.removeprefix("subpath="))
+        inside = os.fsencode(below.removeprefix("subpath="))
+        return Mount(destination, "bind", source, options, below=inside)
     return Mount(destination, "bind", source, options)
 
 

@@ -111,6 +111,7 @@ class Bind(NamedTuple):
     """Mount the host's `source` on `path`, which is made to match where it is missing.
 
     owner -- where it is not the host's: a process in whose mount namespace `source` is
+    below -- a path in `source`, which others may write to: it never leads out of it
     """
 
     source: bytes
@@ -120,6 +121,7 @@ class Bind(NamedTuple):
     cleared: int = 0
     propagation: int = 0
     owner: int = 0
+    below: bytes = b""
 
 
 class MakeDirectory(NamedTuple):

@@ -192,6 +192,18 @@ def test_part_of_a_volume(lamina: Lamina) -> None:
     assert lamina.script(*flags, "ls /p") == ["x"]
 
 
+@pytest.mark.parametrize("users", [[], ["--userns", "300000:400000:1000"]])
+def test_part_of_a_volume_never_leads_out_of_it(
+    lamina: Lamina, tmp_path: Path, users: list[str]
+) -> None:
+    """What lies in a volume is a container's work, and the path is looked up on the host."""
+    lamina.script("-v", "trap:/w", f"mkdir /w/in; ln -s {tmp_path} /w/out; ln -s in /w/to")
+    for part, code in (("out", 125), ("to", 0), ("none", 125)):
+        flags = ["--mount", f"src=trap,dst=/p,volume-subpath={part}", *users]
+        ended = lamina.call("run", "--rm", *flags, "busybox", "true")
+        assert ended.code == code, ended
+
+
 def test_the_volume_command(lamina: Lamina) -> None:
     assert lamina.good("volume", "create", "-l", "a=1", "one") == "one\n"
     assert lamina.good("volume", "create", "one") == "one\n"

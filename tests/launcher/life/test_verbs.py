@@ -141,6 +141,41 @@ def test_exec_is_inside(lamina: Lamina) -> None:
     )
 
 
+def test_exec_s_streams_are_not_the_caller_s(lamina: Lamina, tmp_path: Path) -> None:
+    """Whoever is inside could open a file of the host's anew, by /proc/self/fd, and write to it."""
+    id = lamina.start("busybox", "sleep", "1000")
+    source, sink, fifo = (tmp_path / name for name in ("source", "sink", "fifo"))
+    source.write_text("content\n")
+    os.mkfifo(fifo)
+    script = "cat; echo more > /proc/self/fd/0; for n in 0 1 2; do readlink /proc/self/fd/$n; done"
+    other = os.open(fifo, os.O_RDWR)
+    with source.open() as reading, sink.open("w") as writing:
+        words = ("exec", "-i", "-u", "1000", id, "sh", "-c", script)
+        lamina.begin(*words, stdin=reading, stdout=writing, stderr=other).wait(scaled(30))
+    os.close(other)
+    assert source.read_text() == "content\n"
+    assert fifo.stat().st_uid == os.getuid()
+    first, *links = sink.read_text().splitlines()
+    assert first == "content"
+    assert [each.partition(":")[0] for each in links] == ["pipe"] * 3
+
+
+def test_exec_passes_much_both_ways_and_does_not_wait_for_others(lamina: Lamina) -> None:
+    id = lamina.start("busybox", "sleep", "1000")
+    content = bytes(range(256)) * 8192
+    ended = lamina.begin("exec", "-i", id, "cat", stdin=subprocess.PIPE)
+    assert ended.communicate(content, timeout=scaled(60))[0] == content
+    # It ends with its command, whoever else has its output open.
+    assert lamina("exec", id, "sh", "-c", "sleep 1000 & echo left").out == "left\n"
+    # And its command hears of it where nobody reads any more.
+    reader, writer = os.pipe()
+    endless = lamina.begin("exec", id, "yes", stdout=writer)
+    os.close(writer)
+    os.read(reader, 1)
+    os.close(reader)
+    assert endless.wait(scaled(30)) == 141
+
+
 def test_what_exec_started_ends_with_the_container(lamina: Lamina) -> None:
     id = lamina.start("busybox", "sleep", "1000")
     process = lamina.begin("exec", id, "sh", "-c", "echo up; sleep 1000")
