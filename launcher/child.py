@@ -10,21 +10,19 @@ the rootfs's descriptor with RESOLVE_IN_ROOT, and what was resolved is then used
 from __future__ import annotations
 
 import _socket
-import contextlib
 import errno
 import fcntl
 import os
-import signal
 import stat
 import struct
-from collections.abc import Callable
 
 import prctl
 
 from launcher import status, steps
 from launcher.isolation import rlimits
 from launcher.sys import mount, process
-from launcher.typed import Any, Final, NoReturn
+from launcher.typed import Any, Callable, Final, NoReturn
+from unionfs.light import contextlib, signal
 
 __all__ = ["hide", "open_borrowed", "open_trees", "run"]
 

@@ -9,22 +9,18 @@ what is typed.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
-import json
 import os
 import select
-import signal
 import struct
 import termios
-from collections.abc import Callable, Iterator
-from types import FrameType
 
 from launcher.control import Connection
 from launcher.errors import LaunchError
 from launcher.supervisor import frames
-from launcher.typed import Any, Final, NamedTuple
+from launcher.typed import Any, Callable, Final, FrameType, Iterator, NamedTuple
+from unionfs.light import contextlib, json, signal
 
 __all__ = [
     "DETACH_KEYS",

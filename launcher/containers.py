@@ -8,7 +8,6 @@ How a container is started and stopped is the supervisor's.
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from launcher import events, names, record, runtime, treeremoval
@@ -17,6 +16,7 @@ from launcher.paths import Paths
 from launcher.record import Record
 from launcher.state import Entry, Row, State
 from launcher.typed import Final
+from unionfs.light import contextlib
 
 __all__ = ["create", "discard", "erase", "orphans", "remove"]
 

@@ -10,15 +10,13 @@ What a request takes and leads to is said in `launcher.supervisor.requests`.
 from __future__ import annotations
 
 import _socket
-import contextlib
-import json
 import os
-from types import TracebackType
 
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.supervisor import frames
-from launcher.typed import Any, Final
+from launcher.typed import Any, Final, TracebackType
+from unionfs.light import contextlib, json
 
 __all__ = ["Connection", "connect"]
 

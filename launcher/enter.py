@@ -11,11 +11,8 @@ from __future__ import annotations
 
 import _socket
 import _thread
-import contextlib
-import json
 import os
 import select
-import signal
 import struct
 import time
 
@@ -27,6 +24,7 @@ from launcher.state import Entry
 from launcher.supervisor import frames
 from launcher.supervisor.streams import resize
 from launcher.typed import Any, NamedTuple
+from unionfs.light import contextlib, json, signal
 
 __all__ = ["Command", "Ended", "enter"]
 

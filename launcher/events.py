@@ -12,14 +12,20 @@ Writing never fails: what was done stays done though nobody can be told of it.
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Iterator, Mapping
-from types import TracebackType
 
 from launcher.paths import Paths
-from launcher.typed import TYPE_CHECKING, Final, NamedTuple, Protocol
+from launcher.typed import (
+    TYPE_CHECKING,
+    Final,
+    Iterator,
+    Mapping,
+    NamedTuple,
+    Protocol,
+    TracebackType,
+)
+from unionfs.light import json
 
 if TYPE_CHECKING:
     from launcher.sys.inotify import Inotify

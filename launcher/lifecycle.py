@@ -8,7 +8,6 @@ supervisor's; here it is asked for. `launcher.containers` makes and removes cont
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from launcher import control, record, runtime
 from launcher.control import Connection
@@ -18,7 +17,7 @@ from launcher.record import Record
 from launcher.starting import Starting, begin
 from launcher.state import Entry, State
 from launcher.supervisor import ending, frames, undertaker
-from launcher.typed import Any, Final, NamedTuple
+from launcher.typed import Any, Callable, Final, NamedTuple
 
 __all__ = [
     "STREAMS",

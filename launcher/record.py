@@ -7,7 +7,6 @@ In docker's terms, with the image's configuration already worked in; `launcher.s
 
 from __future__ import annotations
 
-import json
 import os
 
 from launcher.errors import LaunchError
@@ -15,6 +14,7 @@ from launcher.image.model import Health
 from launcher.paths import Paths
 from launcher.spec import BlockThrottle, BlockWeight, DeviceRule, Resources
 from launcher.typed import Any, Final, NamedTuple
+from unionfs.light import json
 
 __all__ = [
     "LogOptions",

@@ -9,14 +9,13 @@ lock nobody holds is a supervisor's that was killed.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
-import json
 import os
 
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.typed import Final, NamedTuple
+from unionfs.light import contextlib, json
 
 __all__ = ["Running", "alive", "claim", "clear", "look", "report"]
 

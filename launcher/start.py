@@ -17,11 +17,8 @@ The thread that calls `begin` must outlive the container: its end is taken for t
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import warnings
-from types import TracebackType
 
 import prctl
 
@@ -30,7 +27,8 @@ from launcher.errors import LaunchError
 from launcher.isolation import namespaces, rlimits
 from launcher.spec import ContainerSpec, Process
 from launcher.sys import process
-from launcher.typed import Final, NamedTuple, NoReturn, Protocol
+from launcher.typed import Final, NamedTuple, NoReturn, Protocol, TracebackType
+from unionfs.light import contextlib, signal
 
 __all__ = [
     "Attach",

@@ -9,13 +9,13 @@ processor while the command reads its words and makes the container. The supervi
 from __future__ import annotations
 
 import _socket
-import contextlib
 import os
 
 # What both halves need is loaded once, before the fork; from there on two processors go on.
 from launcher import events, record, runtime  # noqa: F401
 from launcher.control import Connection
 from launcher.typed import Any, NoReturn
+from unionfs.light import contextlib
 
 __all__ = ["Starting", "begin"]
 

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable
-from types import TracebackType
 
 from launcher import database, runtime
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.record import Record
-from launcher.typed import Final, NamedTuple
+from launcher.typed import Final, Iterable, NamedTuple, TracebackType
 
 __all__ = ["Entry", "Row", "State", "status_of"]
 

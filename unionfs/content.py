@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
 
 from unionfs.layer import Layer
 from unionfs.sys import calls
-from unionfs.typed import Final
+from unionfs.typed import Callable, Final
 
 _CHUNK: Final = 1 << 24
 # From this much on the disc begins to write while the copy goes on: an fsync ends it (bytes).

@@ -8,7 +8,6 @@ first, each in the same way. A copy-up shows in no attribute: numbers, times and
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -16,6 +15,7 @@ import stat
 from unionfs import names, origin
 from unionfs.content import Brake, copy_content
 from unionfs.layer import Part, proc_path
+from unionfs.light import contextlib
 from unionfs.links import write_links
 from unionfs.marks import list_xattrs
 from unionfs.node import Directory, Links, Node

@@ -15,9 +15,9 @@ away. See docs/semantics.md, "The journal".
 
 from __future__ import annotations
 
-import contextlib
 import os
 
+from unionfs.light import contextlib
 from unionfs.typed import Final, NamedTuple
 
 __all__ = ["NAME", "Changed", "Journal", "begin", "read"]

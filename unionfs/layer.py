@@ -15,11 +15,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
 
 from unionfs.errors import UnionError
 from unionfs.sys import calls
-from unionfs.typed import Final
+from unionfs.typed import Callable, Final
 
 O_DIRECTORY_PATH: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _STRICT: Final = calls.RESOLVE_BENEATH | calls.RESOLVE_NO_SYMLINKS | calls.RESOLVE_NO_XDEV

@@ -9,11 +9,11 @@ upper ("U+n") or the lower ("L+n") inode, whichever the step about to be made le
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from unionfs import names, origin
 from unionfs.layer import Part
+from unionfs.light import contextlib
 from unionfs.node import Links, Node
 from unionfs.stack import Stack
 from unionfs.typed import Final

@@ -9,21 +9,21 @@ and moved into place in one step.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable
 
 from unionfs import acl, names, whiteout
 from unionfs.copyup import copy_up, copy_up_directory, mark_impure, redirect_data
 from unionfs.layer import proc_path
+from unionfs.light import contextlib
 from unionfs.links import write_links
 from unionfs.lookup import find
 from unionfs.node import Caller, Directory, File, Node
 from unionfs.origin import public_ino
 from unionfs.stack import Stack
 from unionfs.sys import calls
+from unionfs.typed import Callable
 
 Maker = Callable[[int, bytes, int], int]
 """Makes an object at (dirfd, name) with a mode; returns an open descriptor, or -1."""

@@ -11,11 +11,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
 
 from unionfs.layer import Descriptors, Layer, Part, proc_path
 from unionfs.sys import calls
-from unionfs.typed import Final, NamedTuple
+from unionfs.typed import Final, Iterator, NamedTuple
 
 DT_DIRECTORY: Final = stat.S_IFDIR >> 12
 

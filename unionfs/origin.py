@@ -8,12 +8,12 @@ round. The hex form of the same bytes names a file's entry in the hard-link inde
 
 from __future__ import annotations
 
-import contextlib
 import os
 import struct
 import sys
 
 from unionfs.layer import Layer
+from unionfs.light import contextlib
 from unionfs.sys import calls
 from unionfs.typed import Final, NamedTuple
 

@@ -11,13 +11,12 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterator
 
 from unionfs.layer import Part
 from unionfs.node import DT_DIRECTORY, Directory, Names
 from unionfs.origin import public_ino
 from unionfs.stack import Stack
-from unionfs.typed import Final, NamedTuple
+from unionfs.typed import Final, Iterator, NamedTuple
 
 _DT_REGULAR: Final = stat.S_IFREG >> 12
 _DT_SYMLINK: Final = stat.S_IFLNK >> 12

@@ -7,21 +7,20 @@ get, which nodes live, and where temporary objects are made (`Workdir`).
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import resource
-from collections.abc import Callable
 
 from unionfs import journal, names, origin
 from unionfs.config import MountConfig
 from unionfs.errors import UnionError, shown
 from unionfs.ids import Ids
 from unionfs.layer import Descriptors, Layer, Part, open_layer, open_pair
+from unionfs.light import contextlib
 from unionfs.marks import AufsMarks, Marks, OverlayMarks
 from unionfs.node import Directory, Node
 from unionfs.sys import calls
-from unionfs.typed import Final
+from unionfs.typed import Callable, Final
 from unionfs.workdir import Workdir, refuse_overlap
 
 ROOT_ID: Final = 1

@@ -7,12 +7,12 @@ after, whenever it is interrupted. When a mark is due is decided by the callers.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 
 from unionfs import names
 from unionfs.layer import proc_path
+from unionfs.light import contextlib
 from unionfs.node import Directory
 from unionfs.stack import Stack
 from unionfs.sys import calls

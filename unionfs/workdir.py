@@ -9,7 +9,6 @@ are locked (flock(2)) against a second mount, and refused if they overlap with a
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -19,6 +18,7 @@ from unionfs import journal, names
 from unionfs.config import MountConfig
 from unionfs.errors import UnionError
 from unionfs.layer import O_DIRECTORY_PATH, Layer, proc_path
+from unionfs.light import contextlib
 from unionfs.sys import calls
 from unionfs.typed import Final
 

@@ -6,14 +6,13 @@ v1 and v2 share this much; what the files mean is said in `v1` and `v2`.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import signal
 import time
 
 from launcher.errors import LaunchError
 from launcher.typed import Final
+from unionfs.light import contextlib, signal
 
 __all__ = ["Directory"]
 

@@ -9,10 +9,8 @@ asked for is named in `missing`.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-from collections.abc import Iterator
 
 from launcher.cgroup import hierarchies
 from launcher.cgroup.accounts import Accounts
@@ -22,7 +20,8 @@ from launcher.cgroup.v1 import V1
 from launcher.cgroup.v2 import V2
 from launcher.errors import LaunchError
 from launcher.spec import Resources
-from launcher.typed import Final, Protocol
+from launcher.typed import Final, Iterator, Protocol
+from unionfs.light import contextlib
 
 __all__ = ["Group", "Part"]
 

@@ -6,9 +6,7 @@ Documentation/admin-guide/cgroup-v1 of the kernel names them.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import time
 
 from launcher.cgroup.accounts import Accounts
@@ -16,6 +14,7 @@ from launcher.cgroup.directory import Directory
 from launcher.errors import LaunchError
 from launcher.spec import BlockThrottle, DeviceRule, Resources
 from launcher.typed import Final
+from unionfs.light import contextlib, signal
 
 __all__ = ["V1"]
 

@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
-import signal
 
 from launcher.cgroup import device_filter
 from launcher.cgroup.accounts import Accounts
@@ -14,6 +12,7 @@ from launcher.cgroup.directory import Directory
 from launcher.errors import LaunchError
 from launcher.spec import Resources
 from launcher.typed import Final
+from unionfs.light import contextlib, signal
 
 __all__ = ["V2"]
 

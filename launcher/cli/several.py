@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 
 from launcher.cli.context import Context
 from launcher.errors import LaunchError
 from launcher.state import Entry, State
+from launcher.typed import Callable
 from unionfs import Arguments, UsageError
 
 __all__ = ["each_of"]

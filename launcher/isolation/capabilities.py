@@ -7,12 +7,10 @@ refused: a machine that has less gives less.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from launcher.errors import SpecError
 from launcher.spec import Capabilities
 from launcher.sys import process
-from launcher.typed import Final
+from launcher.typed import Final, Iterable
 
 __all__ = ["DEFAULT", "NAMES", "adjusted", "held", "last_capability", "mask", "names", "of_user"]
 

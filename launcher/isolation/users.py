@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 
 from launcher.errors import SpecError
 from launcher.sys import mount
-from launcher.typed import Final, NamedTuple
+from launcher.typed import Final, Iterator, NamedTuple
 
 __all__ = ["Account", "find"]
 

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import _socket
-import signal
 
 import prctl
 
 from launcher.supervisor import frames, rootless
 from launcher.supervisor.life import Life
 from launcher.sys import process
+from unionfs.light import signal
 
 __all__ = ["live"]
 

@@ -8,17 +8,15 @@ supervisor's child and is reaped here: the container's first process waits for t
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-from collections.abc import Callable
 
 from launcher import start
 from launcher.errors import LaunchError
 from launcher.supervisor import launching
 from launcher.supervisor.life import Life
 from launcher.supervisor.loop import READ
-from launcher.typed import NamedTuple
+from launcher.typed import Callable, NamedTuple
+from unionfs.light import contextlib, signal
 
 __all__ = ["Exec", "Wanted", "run"]
 

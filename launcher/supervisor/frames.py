@@ -9,11 +9,10 @@ along with the first byte of a request (unix(7), SCM_RIGHTS).
 from __future__ import annotations
 
 import _socket
-import json
 import struct
-from collections.abc import Mapping
 
-from launcher.typed import Any, Final
+from launcher.typed import Any, Final, Mapping
+from unionfs.light import json
 
 __all__ = [
     "EXIT",

@@ -9,8 +9,6 @@ them.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import time
 
@@ -20,6 +18,7 @@ from launcher.supervisor import execs
 from launcher.supervisor.life import Life
 from launcher.supervisor.loop import READ, Timer
 from launcher.typed import Final
+from unionfs.light import contextlib, json
 
 __all__ = ["FILE", "begin"]
 

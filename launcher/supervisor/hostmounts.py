@@ -8,9 +8,8 @@ until the last container that was started meanwhile has ended.
 
 from __future__ import annotations
 
-import contextlib
-
 from launcher.sys import mount
+from unionfs.light import contextlib
 
 __all__ = ["let_go"]
 

@@ -8,14 +8,10 @@ in `requests`; the container's further processes are in `execs`.
 from __future__ import annotations
 
 import _socket
-import contextlib
-import json
 import os
-import signal
 import struct
 import sys
 import time
-from collections.abc import Callable
 
 from launcher import events, runtime, start
 from launcher import record as records
@@ -30,7 +26,8 @@ from launcher.supervisor.peers import Peer
 from launcher.supervisor.serving import Serving
 from launcher.supervisor.streams import Input, Output, resize
 from launcher.sys import process
-from launcher.typed import Any, Final
+from launcher.typed import Any, Callable, Final
+from unionfs.light import contextlib, json, signal
 
 __all__ = ["Life"]
 

@@ -8,13 +8,12 @@ newline. `log.1` is the file before the current one. Reading is in `launcher.log
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from json.encoder import encode_basestring
 
 from launcher.record import LogOptions
 from launcher.typed import Final
+from unionfs.light import contextlib, json
 
 __all__ = ["Log"]
 
@@ -77,7 +76,7 @@ class Log:
         batch = bytearray()
         most = self._options.max_size
         for piece in pieces:
-            text = encode_basestring(piece.decode("utf-8", "replace"))
+            text = json.encoder.encode_basestring(piece.decode("utf-8", "replace"))
             line = f'{{"log":{text}{tail}'.encode()
             if most and self._size and self._size + len(line) > most:
                 self._append(batch)

@@ -7,10 +7,9 @@ Not trio, which alone costs more memory than everything else of a supervisor (do
 from __future__ import annotations
 
 import select
-from collections.abc import Callable
 from time import monotonic
 
-from launcher.typed import Final
+from launcher.typed import Callable, Final
 
 __all__ = ["READ", "WRITE", "Loop", "Timer"]
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 import _socket
 import os
 import struct
-from collections.abc import Callable
 
 from launcher.supervisor import frames
 from launcher.supervisor.loop import READ, WRITE, Loop
-from launcher.typed import Final
+from launcher.typed import Callable, Final
 
 __all__ = ["Peer"]
 

@@ -20,14 +20,13 @@ A request that fails is answered with {error: …}. `life` serves the frames tha
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Callable
 
 from launcher import record as records
 from launcher.errors import LaunchError
 from launcher.supervisor.life import Life
 from launcher.supervisor.peers import Peer
-from launcher.typed import Any, Final
+from launcher.typed import Any, Callable, Final
+from unionfs.light import signal
 
 __all__ = ["answer"]
 

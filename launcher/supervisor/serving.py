@@ -6,15 +6,13 @@ The mount is in the supervisor's own mount namespace and ends with it at the lat
 
 from __future__ import annotations
 
-import contextlib
-import threading
-
 import unionfs
 from launcher import rootunion
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.record import Record
 from launcher.sys import mount
+from unionfs.light import contextlib, threading
 
 __all__ = ["Serving"]
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-from collections.abc import Callable, Iterable
 
 from launcher.supervisor import frames
 from launcher.supervisor.log import Log
 from launcher.supervisor.loop import READ, WRITE, Loop
 from launcher.supervisor.peers import Peer
-from launcher.typed import Final
+from launcher.typed import Callable, Final, Iterable
 
 __all__ = ["Input", "Output", "resize"]
 

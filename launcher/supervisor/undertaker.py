@@ -9,7 +9,6 @@ it (`tidy`): a runtime directory whose lock nobody holds tells.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
@@ -18,6 +17,7 @@ from launcher import runtime
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.typed import Final
+from unionfs.light import contextlib
 
 __all__ = ["Undertaker", "abandoned", "main", "remove_cgroup", "tidy"]
 

@@ -6,10 +6,9 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Callable
 
 from launcher.sys.libc import failure, syscall
-from launcher.typed import Final
+from launcher.typed import Callable, Final
 
 _NUMBERS: Final = {"x86_64": 321, "ppc64le": 361, "s390x": 351}
 # All others take it from asm-generic/unistd.h.

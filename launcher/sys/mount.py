@@ -7,15 +7,14 @@ caller and are close-on-exec. A path of b"" means the descriptor itself.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
 import struct
-from collections.abc import Iterable
 
 from launcher.sys.libc import Waiting, failure, syscall, waiting_syscall
-from launcher.typed import Final
+from launcher.typed import Final, Iterable
+from unionfs.light import contextlib
 
 # Numbers from asm-generic/unistd.h: the same on every architecture since Linux 5.0.
 _SYS_OPEN_TREE: Final = 428

@@ -54,7 +54,7 @@ def _count(asked: Counter[str], made: list[device.Device]) -> None:
 
     def counted(self: device.Device, buffer: memoryview) -> Message | None:
         opcode = wire.IN_HEADER.unpack_from(buffer)[OPCODE]
-        asked[wire.Opcode(opcode).name] += 1
+        asked[wire.opcode_name(opcode)] += 1
         return handle(self, buffer)
 
     def kept(self: device.Device, *arguments: Any, **keywords: Any) -> None:

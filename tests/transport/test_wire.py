@@ -98,9 +98,9 @@ def test_numbers_are_those_of_the_header() -> None:
     text = HEADER.read_text()
     numbers = dict(re.findall(r"^\s*(FUSE_[A-Z0-9_]+)\s*= (\d+),", text, flags=re.M))
     checked = 0
-    for opcode in wire.Opcode:
-        if f"FUSE_{opcode.name}" in numbers:
-            assert opcode == int(numbers[f"FUSE_{opcode.name}"]), opcode.name
+    for opcode, name in wire.OPCODE_NAMES.items():
+        if f"FUSE_{name}" in numbers:
+            assert opcode == int(numbers[f"FUSE_{name}"]), name
             checked += 1
     assert checked >= 48
     for name, bit in re.findall(r"^#define (\w+)\s+\(1(?:ULL)? << (\d+)\)", text, flags=re.M):

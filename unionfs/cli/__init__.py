@@ -11,11 +11,10 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from unionfs.errors import UnionError, UsageError, shown
-from unionfs.typed import Final
+from unionfs.typed import Callable, Final, Sequence
 
 __all__ = ["VERBS", "command_line", "complain", "mount_helper_main"]
 

@@ -11,10 +11,9 @@ than the rest of its start, and says in several lines what ought to be one.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 
 from unionfs.errors import UsageError, shown
-from unionfs.typed import Final, NamedTuple
+from unionfs.typed import Final, Iterator, NamedTuple
 
 __all__ = ["DEBUG", "HELP", "JSON", "Arguments", "Command", "Flag", "parse"]
 

@@ -10,11 +10,9 @@ begun finds the descriptor non-blocking, one that had is interrupted.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import threading
 
+from unionfs.light import contextlib, signal, threading
 from unionfs.typed import Final
 
 # Ignored where nobody has installed a handler (signal(7)), so a late one does no harm.

@@ -9,12 +9,9 @@ affair, how to mount is `mounting`'s, how to end is `ending`'s, and what request
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import signal
 import sys
-from collections.abc import Callable
 
 from unionfs.errors import UnionError
 from unionfs.fuse import mounting, negotiation, replies, wire
@@ -38,7 +35,8 @@ from unionfs.fuse.request import BODY, OPCODE, PID, UNIQUE, Answer, Handler, Hea
 from unionfs.fuse.waiting import Waiting
 from unionfs.fuse.wire import Opcode
 from unionfs.fuse.workers import Workers
-from unionfs.typed import TYPE_CHECKING, Final
+from unionfs.light import contextlib, signal
+from unionfs.typed import TYPE_CHECKING, Callable, Final
 
 if TYPE_CHECKING:
     from unionfs.config import SessionConfig
@@ -164,7 +162,7 @@ class Device:
         opcode = head[OPCODE]
         if opcode >= wire.OPCODES:
             return replies.error(head[UNIQUE], errno.ENOSYS)
-        number = errno_of(error, Opcode(opcode).name)
+        number = errno_of(error, wire.opcode_name(opcode))
         if opcode in (Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT):
             return None
         return replies.error(head[UNIQUE], number)
@@ -201,7 +199,7 @@ class Device:
                 try:
                     answer = job()
                 except BaseException as error:
-                    answer = errno_of(error, Opcode(head[OPCODE]).name)
+                    answer = errno_of(error, wire.opcode_name(head[OPCODE]))
             else:
                 answer = errno.EINTR
             self._send(head, answer)
@@ -348,7 +346,7 @@ def is_dying(task: int) -> bool:
 
 def _traced(handler: Handler) -> Handler:
     def traced(head: Head, buffer: memoryview) -> Answer:
-        name = Opcode(head[OPCODE]).name
+        name = wire.opcode_name(head[OPCODE])
         try:
             answer = handler(head, buffer)
         except OSError as error:

@@ -7,15 +7,13 @@ so it runs in a thread of its own, and the loop ends when the session does.
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
-from collections.abc import Iterator
+import os
 
 from unionfs.errors import UnionError
 from unionfs.fuse.loop import Loop
 from unionfs.fuse.mounting import Mount
-from unionfs.typed import Final
+from unionfs.light import contextlib, signal, threading
+from unionfs.typed import Final, Iterator
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -56,7 +54,7 @@ class TakingDown:
 @contextlib.contextmanager
 def on_signals(taking_down: TakingDown, loop: Loop) -> Iterator[None]:
     """Take the mount down on a signal; only the main thread can be told of signals."""
-    if threading.current_thread() is not threading.main_thread():
+    if threading.get_native_id() != os.getpid():
         yield
         return
     loop.allow_blocking()

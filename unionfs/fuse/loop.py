@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import os
 import select
-from collections import deque
-from collections.abc import Callable
 from time import monotonic_ns
 
 from unionfs.fuse.attention import LONGEST_NS, PAUSE_NS, SPIN, Attention, Spin
 from unionfs.fuse.bell import Bell
-from unionfs.typed import Final, Protocol
+from unionfs.light import deque
+from unionfs.typed import Callable, Final, Protocol
 
 # Requests of one session in a row before the others are looked at.
 _TURN: Final = 64

@@ -8,11 +8,9 @@ OSError becomes the errno. The buffer is only good until the handler returns.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from unionfs.fuse import wire
 from unionfs.node import Caller
-from unionfs.typed import Final
+from unionfs.typed import Callable, Final
 
 Head = tuple[int, ...]
 """The fields of `wire.IN_HEADER`; read by the indices below."""

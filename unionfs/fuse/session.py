@@ -10,13 +10,11 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
-from importlib.util import find_spec
 
 from unionfs.config import MountConfig, SessionConfig
 from unionfs.errors import UnionError
 from unionfs.fuse.mountinfo import mounts, topmost
-from unionfs.typed import TYPE_CHECKING, Final
+from unionfs.typed import TYPE_CHECKING, Callable, Final
 
 if TYPE_CHECKING:
     from unionfs.union import Union
@@ -109,6 +107,8 @@ def choose_transport(session: SessionConfig) -> str:
 
 def _lack(transport: str) -> str | None:
     """What a transport needs and this machine has not; None if it can run."""
+    from importlib.util import find_spec
+
     if find_spec(_MODULES[transport]) is None:
         return f"the {transport} transport is not installed"
     if transport == "pyfuse3" and find_spec("pyfuse3") is None:

@@ -9,12 +9,11 @@ as if they came just now once the copy has been published.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 
 from unionfs.fuse.failure import errno_of
 from unionfs.fuse.request import LENGTH, PID, UNIQUE, Head
 from unionfs.node import Node
-from unionfs.typed import TYPE_CHECKING, NamedTuple
+from unionfs.typed import TYPE_CHECKING, Callable, NamedTuple
 
 if TYPE_CHECKING:
     from unionfs.copyup import Completion, CopyUp

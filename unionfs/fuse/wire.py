@@ -9,11 +9,9 @@ the whole message. What the numbers mean for a union is in the neighbouring modu
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from enum import IntEnum
 from struct import Struct
 
-from unionfs.typed import Final
+from unionfs.typed import Callable, Final
 
 MAJOR: Final = 7
 MINOR: Final = 45  # the newest that is understood
@@ -24,8 +22,8 @@ MIN_READ_BUFFER: Final = 8192
 NAME_MAX: Final = 1024  # FUSE_NAME_MAX
 
 
-class Opcode(IntEnum):
-    """enum fuse_opcode."""
+class Opcode:
+    """enum fuse_opcode, as plain numbers."""
 
     LOOKUP = 1
     FORGET = 2
@@ -80,7 +78,16 @@ class Opcode(IntEnum):
     COPY_FILE_RANGE_64 = 53
 
 
-OPCODES: Final = max(Opcode) + 1  # length of a table indexed by opcode
+OPCODE_NAMES: Final = {
+    number: name for name, number in vars(Opcode).items() if not name.startswith("_")
+}
+OPCODES: Final = max(OPCODE_NAMES) + 1  # length of a table indexed by opcode
+
+
+def opcode_name(number: int) -> str:
+    """What a request is called, also one that is not known."""
+    return OPCODE_NAMES.get(number, f"opcode {number}")
+
 
 # -- enum fuse_notify_code
 NOTIFY_INVAL_INODE: Final = 2

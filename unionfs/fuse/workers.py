@@ -9,11 +9,9 @@ they are first needed. What they run may touch `File`s, never the `Union`.
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable
-from queue import SimpleQueue
 
-from unionfs.typed import Final
+from unionfs.light import SimpleQueue, threading
+from unionfs.typed import Callable, Final
 
 Job = Callable[[], None]
 

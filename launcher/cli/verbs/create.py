@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Iterator
 
 from launcher import containers
 from launcher.cli.context import Context
 from launcher.errors import LaunchError
 from launcher.options import FLAGS, record_of
 from launcher.record import Record
+from launcher.typed import Iterator
 from unionfs import Arguments, Command, UsageError
+from unionfs.light import contextlib
 
 __all__ = ["COMMAND", "create", "run"]
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from launcher import containers
 from launcher.cli import foreground
 from launcher.cli.context import Context
@@ -14,6 +12,7 @@ from launcher.options import RUN_FLAGS
 from launcher.record import Record
 from launcher.state import State
 from unionfs import Arguments, Command, UsageError
+from unionfs.light import contextlib
 
 __all__ = ["COMMAND", "run"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
 from time import monotonic_ns
 
 from unionfs.fuse import wire
@@ -13,7 +12,7 @@ from unionfs.fuse.request import BODY, UNIQUE, Answer, Head, Table
 from unionfs.fuse.wire import Opcode
 from unionfs.fuse.workers import Pace
 from unionfs.node import File
-from unionfs.typed import TYPE_CHECKING, Final
+from unionfs.typed import TYPE_CHECKING, Callable, Final
 
 if TYPE_CHECKING:
     from unionfs.fuse.device import Device
