@@ -6,6 +6,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 
 if not TYPE_CHECKING:
+    __all__ = ["ExitStack", "contextmanager", "suppress"]
 
     class suppress:
         """Go on behind the block where one of these is raised in it."""

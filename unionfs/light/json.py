@@ -10,10 +10,12 @@ from __future__ import annotations
 TYPE_CHECKING = False
 
 if not TYPE_CHECKING:
+    __all__ = ["dumps", "encoder", "loads"]
+
     try:
         from _json import encode_basestring, encode_basestring_ascii, make_encoder, make_scanner
     except ImportError:  # an interpreter without them
-        from json import dumps, loads
+        from json import dumps, encoder, loads
     else:
 
         class encoder:

@@ -10,7 +10,9 @@ TYPE_CHECKING = False
 
 if not TYPE_CHECKING:
     from _thread import allocate_lock as Lock
-    from _thread import start_new_thread
+    from _thread import get_ident, get_native_id, start_new_thread
+
+    __all__ = ["Event", "Lock", "Thread", "get_ident", "get_native_id"]
 
     class Thread:
         """A thread that calls `target`. What it raises is written to standard error."""
