@@ -50,15 +50,15 @@ def test_a_generator_around_a_block(module: Any) -> None:
 
     with around(3) as got:
         seen.append(got)
-    with around(4):
-        raise KeyError
-    error: Exception = ArithmeticError("through")
 
-    def fail() -> None:
+    def fail(error: Exception) -> None:
         raise error
 
+    with around(4):
+        fail(KeyError())
+    error = ArithmeticError("through")
     with pytest.raises(ArithmeticError) as caught, around(5):
-        fail()
+        fail(error)
     assert caught.value is error
     assert error.__context__ is None
     assert seen == [3, "end", "swallowed", "end", "end"]
