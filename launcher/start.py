@@ -184,10 +184,14 @@ class Beginning:
     """A process that waits in its namespaces for `go`.
 
     pid, pidfd: of the process, a child of the supervisor's; the pidfd passes to the caller with
-    `go`. Leaving the `with` block without `go` kills the process and reaps it.
+    `Started`. Leaving the `with` block without `go` kills the process and reaps it.
+
+    `go` waits for as long as the process takes, which others may hold up who share its namespaces.
+    Who cannot wait calls `let_go`, and `hear` whenever there is something to read from the
+    beginning's `fileno`.
     """
 
-    __slots__ = ("_go", "_plan", "_status", "pid", "pidfd")
+    __slots__ = ("_go", "_noticed", "_plan", "_ready", "_status", "pid", "pidfd")
 
     def __init__(
         self, pid: int, pidfd: int, plan: tuple[steps.Step, ...], go: int, status_fd: int
@@ -197,6 +201,11 @@ class Beginning:
         self._plan = plan
         self._go = go
         self._status = status_fd
+        self._noticed: list[str] = []
+        self._ready = False
+
+    def fileno(self) -> int:
+        return self._status
 
     def __enter__(self) -> Beginning:
         return self
@@ -215,27 +224,39 @@ class Beginning:
 
         Raises `LaunchError` for the step that failed; the process is then gone and reaped.
         """
-        noticed: list[str] = []
-        ready = False
+        self.let_go()
+        while (started := self.hear()) is None:
+            pass
+        return started
+
+    def let_go(self) -> None:
+        """Let the process take its steps. Raises LaunchError if it was killed."""
         try:
             os.write(self._go, b"g")
-            while (record := status.read(self._status)) is not None:
-                if record.kind == status.WARNING:
-                    noticed.append(_warning(self._plan[record.step]))
-                elif record.kind == status.FAILED:
-                    raise _failure(self._plan, record)
-                elif record.kind == status.READY:
-                    ready = True
-            if not ready:
-                raise LaunchError("start container", b"", "its process ended while it was set up")
         except BrokenPipeError:
             self._give_up()
             raise LaunchError("start container", b"", "its process was killed") from None
+
+    def hear(self) -> Started | None:
+        """Take the next word of the process; None if there is more to come. Raises as `go` does."""
+        try:
+            record = status.read(self._status)
+            if record is None:
+                if not self._ready:
+                    reason = "its process ended while it was set up"
+                    raise LaunchError("start container", b"", reason)
+                self._close()
+                return Started(self.pid, self.pidfd, tuple(self._noticed))
+            if record.kind == status.WARNING:
+                self._noticed.append(_warning(self._plan[record.step]))
+            elif record.kind == status.FAILED:
+                raise _failure(self._plan, record)
+            elif record.kind == status.READY:
+                self._ready = True
+            return None
         except BaseException:
             self._give_up()
             raise
-        self._close()
-        return Started(self.pid, self.pidfd, tuple(noticed))
 
     def _give_up(self) -> None:
         with contextlib.suppress(ProcessLookupError):  # ended already, and still to be reaped

@@ -32,17 +32,45 @@ class Wanted(NamedTuple):
 
 
 class Exec:
-    """A process of it that runs."""
+    """A process of it: at first on its way to its program, then running it.
 
-    __slots__ = ("_life", "_on_exit", "_pidfd", "pid", "warnings")
+    Whoever is in the container can hold up the way there (SIGSTOP), so nobody waits for it.
+    """
 
-    def __init__(self, life: Life, started: start.Started, on_exit: Callable[[int], None]) -> None:
-        self.pid = started.pid
-        self.warnings = started.warnings
-        self._pidfd = started.pidfd
+    __slots__ = ("_beginning", "_life", "_on_exit", "_on_start", "_pidfd", "pid", "warnings")
+
+    def __init__(
+        self,
+        life: Life,
+        beginning: start.Beginning,
+        on_start: Callable[[Exec, LaunchError | None], None],
+        on_exit: Callable[[int], None],
+    ) -> None:
+        self.pid = beginning.pid
+        self.warnings: tuple[str, ...] = ()
+        self._pidfd = beginning.pidfd
         self._life = life
+        self._beginning = beginning
+        self._on_start = on_start
         self._on_exit = on_exit
-        life.loop.watch(self._pidfd, READ, self._exited)
+        beginning.let_go()
+        life.loop.watch(beginning.fileno(), READ, self._heard)
+
+    def _heard(self) -> None:
+        loop, fd = self._life.loop, self._beginning.fileno()
+        loop.forget(fd)
+        try:
+            started = self._beginning.hear()
+        except LaunchError as error:
+            self._pidfd = -1
+            self._on_start(self, error)
+            return
+        if started is None:
+            loop.watch(fd, READ, self._heard)
+            return
+        self.warnings = started.warnings
+        self._on_start(self, None)
+        loop.watch(self._pidfd, READ, self._exited)
 
     def _exited(self) -> None:
         found = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
@@ -64,12 +92,14 @@ def run(
     life: Life,
     wanted: Wanted,
     stdio: tuple[int, int, int],
+    on_start: Callable[[Exec, LaunchError | None], None],
     on_exit: Callable[[int], None],
     terminal: int = -1,
 ) -> Exec:
-    """Start a process in the container; `on_exit` is told its exit status.
+    """Start a process in the container. `on_start` is called when it runs, or with the reason why
+    it does not; where it does, `on_exit` is told its exit status.
 
-    The descriptors stay the caller's. Raises LaunchError.
+    The descriptors stay the caller's. Raises LaunchError for what is known at once.
     """
     id = life.record.id[:12]
     if life.state == "paused":
@@ -85,6 +115,10 @@ def run(
         on_exit(code)
 
     life.note(f"exec_create: {words}", execID=number)
-    made = Exec(life, start.start(launch, life.group), exited)
-    life.note(f"exec_start: {words}", execID=number)
-    return made
+
+    def begun(made: Exec, error: LaunchError | None) -> None:
+        if error is None:
+            life.note(f"exec_start: {words}", execID=number)
+        on_start(made, error)
+
+    return Exec(life, start.begin(launch, life.group), begun, exited)

@@ -86,7 +86,8 @@ class _Checks:
         self._start = time.time_ns()
         try:
             wanted = execs.Wanted(tuple(os.fsencode(each) for each in words))
-            self._running = execs.run(life, wanted, (null, writer, writer), self._exited)
+            streams = (null, writer, writer)
+            self._running = execs.run(life, wanted, streams, self._begun, self._exited)
         except LaunchError as error:
             os.close(reader)
             self._output = str(error).encode()
@@ -109,6 +110,11 @@ class _Checks:
             self._close()
             return
         self._output = (self._output + content)[:_LONGEST]
+
+    def _begun(self, made: execs.Exec, error: LaunchError | None) -> None:
+        if error is not None:
+            self._output = str(error).encode()
+            self._exited(error.status)
 
     def _give_up(self) -> None:
         self._timed_out = True

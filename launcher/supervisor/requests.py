@@ -123,6 +123,12 @@ def _exec(life: Life, peer: Peer, fields: _Fields) -> None:
         if len(fds) != 3 + bool(fields["terminal"]):
             raise LaunchError("execute in container", _name(life), "its descriptors are missing")
 
+        def begun(made: execs.Exec, error: LaunchError | None) -> None:
+            if error is None:
+                life.reply(peer, {"started": made.pid, "warnings": list(made.warnings)})
+            else:
+                life.refuse(peer, error)
+
         def exited(code: int) -> None:
             life.reply(peer, {"exit": code})
             peer.finish()
@@ -135,17 +141,17 @@ def _exec(life: Life, peer: Peer, fields: _Fields) -> None:
             user,
             bool(fields["privileged"]),
         )
-        made = execs.run(
+        execs.run(
             life,
             wanted,
             (fds[0], fds[1], fds[2]),
+            begun,
             exited,
             fds[3] if fields["terminal"] else -1,
         )
     finally:
         for fd in fds:
             os.close(fd)
-    life.reply(peer, {"started": made.pid, "warnings": list(made.warnings)})
 
 
 def _update(life: Life, peer: Peer, fields: _Fields) -> None:

@@ -176,6 +176,24 @@ def test_exec_passes_much_both_ways_and_does_not_wait_for_others(lamina: Lamina)
     assert endless.wait(scaled(30)) == 141
 
 
+def test_a_container_that_stops_what_enters_it_is_ended_all_the_same(lamina: Lamina) -> None:
+    script = """while :; do for each in /proc/[0-9]*; do
+        read name < $each/comm 2> /dev/null
+        case $name in lamina-exec) kill -STOP ${each#/proc/}; echo stopped;; esac
+    done; done"""
+    id = lamina.start("busybox", "sh", "-c", script)
+    entering = []
+
+    def held_up() -> bool:
+        entering.append(lamina.begin("exec", id, "true"))
+        return "stopped" in lamina.logged(id)
+
+    wait_until(held_up, "one to be stopped", 60)
+    lamina("kill", id)
+    assert lamina("wait", id).lines == ["137"]
+    assert all(each.wait(scaled(30)) in (0, 125, 137) for each in entering)
+
+
 def test_what_exec_started_ends_with_the_container(lamina: Lamina) -> None:
     id = lamina.start("busybox", "sleep", "1000")
     process = lamina.begin("exec", id, "sh", "-c", "echo up; sleep 1000")
