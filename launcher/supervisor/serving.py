@@ -6,6 +6,8 @@ The mount is in the supervisor's own mount namespace and ends with it at the lat
 
 from __future__ import annotations
 
+import os
+
 import unionfs
 from launcher import rootunion
 from launcher.errors import LaunchError
@@ -26,6 +28,10 @@ class Serving:
 
     def __init__(self, paths: Paths, record: Record, *, rootless: bool) -> None:
         """Open the union. Raises LaunchError where a layer is missing or of no use."""
+        if rootless and not os.access("/dev/fuse", os.R_OK | os.W_OK):
+            # Nor may fusermount3, which opens it with its caller's rights.
+            reason = "/dev/fuse is not open to this user (udev opens it to all: chmod 666 /dev/fuse)"
+            raise LaunchError("mount the union of", record.id[:12], reason)
         self.merged = paths.container(record.id) + b"/merged"
         config = rootunion.union(paths, record)
         # What is set-user-ID or a device in the image works in the container: nothing of it is in

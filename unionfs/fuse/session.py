@@ -114,10 +114,14 @@ def _lack(transport: str) -> str | None:
     if transport == "pyfuse3" and find_spec("pyfuse3") is None:
         return "the pyfuse3 transport needs the Python module pyfuse3 (install python3-pyfuse3)"
     if os.geteuid() != 0:
-        # fusermount3 opens /dev/fuse for those who may not.
         if _on_path("fusermount3") is None:
             return "an ordinary user needs fusermount3 to mount (install fuse3)"
-        return None if os.path.exists("/dev/fuse") else "there is no /dev/fuse (modprobe fuse)"
+        if not os.path.exists("/dev/fuse"):
+            return "there is no /dev/fuse (modprobe fuse)"
+        # fusermount3 mounts with root's rights, but opens the device with the caller's.
+        if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+            return "/dev/fuse is not open to this user (udev opens it to all: chmod 666 /dev/fuse)"
+        return None
     try:
         os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:

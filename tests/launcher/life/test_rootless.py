@@ -19,17 +19,17 @@ from tests.support.clock import wait_until
 from tests.support.user import in_child
 
 
-def as_ordinary(tmp_path: Path, work: object, *, granted: bool) -> None:
+def as_ordinary(tmp_path: Path, work: object, *, granted: bool, mode: int = 0o666) -> None:
     """Call `work` with a command of an ordinary user's, who has subids or not.
 
-    Its account, and a /dev/fuse that anybody may open, as udev makes it, exist for it only.
+    Its account, and a /dev/fuse of that mode, which is as udev makes it, exist for it only.
     """
     # Not below pytest's directory: each other run of pytest on the machine closes that to others.
     home = Path(tempfile.mkdtemp(prefix="lamina-ordinary-", dir="/tmp"))
     os.chown(home, USER_ID, USER_ID)
     fuse = tmp_path / "fuse"
-    os.mknod(fuse, 0o666 | stat.S_IFCHR, os.stat("/dev/fuse").st_rdev)
-    fuse.chmod(0o666)
+    os.mknod(fuse, mode | stat.S_IFCHR, os.stat("/dev/fuse").st_rdev)
+    fuse.chmod(mode)
     for name in ("/etc/subuid", "/etc/subgid"):
         Path(name).touch()
 
@@ -88,6 +88,16 @@ def test_an_ordinary_user_s_container(tmp_path: Path, granted: bool) -> None:
         wait_until(lambda: lamina.ids() == [id], "it to be removed")
 
     as_ordinary(tmp_path, work, granted=granted)
+
+
+def test_a_device_that_is_closed_is_told_in_one_line(tmp_path: Path) -> None:
+    def work(lamina: Lamina) -> None:
+        ended = lamina.try_("run", "--rm", "busybox", "true")
+        assert (ended.code, ended.err.count("\n")) == (125, 1)
+        assert "/dev/fuse is not open to this user" in ended.err
+        assert lamina.ids() == []
+
+    as_ordinary(tmp_path, work, granted=True, mode=0o600)
 
 
 def test_what_is_missing_is_said_once(tmp_path: Path) -> None:
