@@ -30,7 +30,9 @@ class Serving:
         """Open the union. Raises LaunchError where a layer is missing or of no use."""
         if rootless and not os.access("/dev/fuse", os.R_OK | os.W_OK):
             # Nor may fusermount3, which opens it with its caller's rights.
-            reason = "/dev/fuse is not open to this user (udev opens it to all: chmod 666 /dev/fuse)"
+            reason = (
+                "/dev/fuse is not open to this user (udev opens it to all: chmod 666 /dev/fuse)"
+            )
             raise LaunchError("mount the union of", record.id[:12], reason)
         self.merged = paths.container(record.id) + b"/merged"
         config = rootunion.union(paths, record)
