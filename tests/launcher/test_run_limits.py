@@ -7,8 +7,6 @@ import os
 import time
 from pathlib import Path
 
-import pytest
-
 from launcher.cgroup.hierarchies import find
 from tests.launcher.command import Lamina
 from tests.launcher.test_options import block_device
@@ -106,10 +104,17 @@ def test_all_the_other_limits_reach_the_kernel(lamina: Lamina) -> None:
         )
 
 
-@pytest.mark.skipif("memory" not in V1, reason="cgroup v2 has neither")
 def test_what_only_the_first_version_knows(lamina: Lamina) -> None:
     flags = ["-m", "64m", "--memory-swappiness", "7", "--oom-kill-disable"]
-    id = lamina.detached(*flags, "busybox", "sleep", "1000")
+    ended = lamina.call("run", "-d", *flags, "busybox", "sleep", "1000")
+    assert ended.code == 0
+    id = ended.out.strip()
+    assert lamina.group(id).accounts().memory_limit == 64 << 20
+    if "memory" not in V1:
+        assert "memory swappiness" in ended.err
+        assert "out-of-memory kills switched off" in ended.err
+        return
+    assert ended.err == ""
     assert read(lamina, id, "memory.swappiness") == "7"
     assert "oom_kill_disable 1" in (read(lamina, id, "memory.oom_control") or "")
 

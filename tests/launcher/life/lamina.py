@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from launcher.cgroup.group import Group
+from launcher.cgroup.hierarchies import find
 from launcher.paths import chosen
 from tests.support.clock import scaled, wait_until
 from tests.support.daemon import REPOSITORY, environment
@@ -81,6 +83,10 @@ class Lamina:
         """`run -d` with these words; the container's id."""
         return self("run", "-d", *words).lines[-1]
 
+    def group(self, id: str) -> Group:
+        """The cgroup of a container."""
+        return Group(id, find())
+
     def running(self, id: str) -> dict[str, Any]:
         """What its supervisor last said of it; {} if there is none."""
         try:
@@ -145,11 +151,9 @@ class Lamina:
                 continue
             if os.fsencode(root) in b" ".join(words) or f"LAMINA_ROOT={root}\0".encode() in environ:
                 found.append(f"process {pid} {words}")
-        known = {path.name for path in self.root.glob("containers/*")}
-        for top in Path("/sys/fs/cgroup").iterdir():
-            below = top / "lamina"
-            if below.is_dir():
-                found += [f"cgroup {below / each}" for each in os.listdir(below) if each in known]
+        for path in self.root.glob("containers/*"):
+            paths = self.group(path.name).paths()
+            found += [f"cgroup {each!r}" for each in paths if os.path.exists(each)]
         return found
 
     def kill_everything(self) -> None:

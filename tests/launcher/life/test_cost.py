@@ -22,9 +22,9 @@ _IDLE = 200
 def helpers(lamina: Lamina, id: str) -> list[int]:
     """All processes of a container that are not its own: its supervisor and what that started."""
     supervisor = lamina.running(id)["supervisor"]
-    own = set(Path("/sys/fs/cgroup/pids/lamina", id, "cgroup.procs").read_text().split())
+    own = lamina.group(id).pids()
     children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-    return [supervisor, *(int(each) for each in children if each not in own)]
+    return [supervisor, *(pid for pid in map(int, children) if pid not in own)]
 
 
 def share(pid: int) -> int:

@@ -131,11 +131,9 @@ def test_exec_is_inside(lamina: Lamina) -> None:
     assert "00000000a80425fb" not in full
     # Its cgroup, as the host has it.
     lamina("exec", "-d", id, "sleep", "1234")
-    group = Path("/sys/fs/cgroup/pids/lamina", id, "cgroup.procs")
     wait_until(
         lambda: any(
-            b"1234" in Path("/proc", pid, "cmdline").read_bytes()
-            for pid in group.read_text().split()
+            b"1234" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in lamina.group(id).pids()
         ),
         "the process in the cgroup",
     )
