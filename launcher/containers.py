@@ -54,6 +54,9 @@ def create(paths: Paths, wanted: Record) -> Record:
     except BaseException as error:
         _take_back(paths, wanted.id, made)
         if isinstance(error, OSError):
+            with State(paths) as state:
+                if _image_of(paths, wanted) and not state.has_image(wanted.image_id):
+                    raise LaunchError("find image", wanted.image, "it has been removed") from error
             raise LaunchError("make", directory, error) from error
         raise
     events.note_container(paths, "create", entered)
@@ -96,22 +99,32 @@ def _make_directories(directory: bytes, wanted: Record) -> None:
         os.chmod(upper, top.st_mode & 0o7777)
 
 
+def _image_of(paths: Paths, wanted: Record) -> str:
+    """The id of its image, if that lies in the store and so may be removed; otherwise ""."""
+    stored = any(layer.startswith(paths.layers + b"/") for layer in wanted.layers)
+    return wanted.image_id if stored else ""
+
+
 def _enter(paths: Paths, wanted: Record) -> Record:
+    image = _image_of(paths, wanted)
     # What goes with its first run need not outlive a loss of power.
     durable = not wanted.auto_remove
     with State(paths) as state:
         if wanted.name:
             record.save(paths, wanted, durable=durable)
-            state.add(wanted)
+            state.add(wanted, image)
             return wanted
         for attempt in range(_INVENTIONS):
             named = wanted._replace(name=names.invented(attempt))
             if state.has_name(named.name):
                 continue
             record.save(paths, named, durable=durable)
-            with contextlib.suppress(LaunchError):  # somebody was faster
-                state.add(named)
+            try:
+                state.add(named, image)
                 return named
+            except LaunchError:
+                if not state.has_name(named.name):  # otherwise somebody was faster
+                    raise
     raise LaunchError("name container", wanted.id[:12], "all names that came to mind are in use")
 
 

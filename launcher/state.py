@@ -78,9 +78,10 @@ def status_of(row: Row, running: runtime.Running | None) -> str:
 class State:
     """The table of containers, open. A context manager; one thread's."""
 
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: Paths, db: sqlite3.Connection | None = None) -> None:
+        """`db`: the database, if it is open already; it becomes this object's to close."""
         self.paths = paths
-        self._db = database.connect(paths)
+        self._db = database.connect(paths) if db is None else db
 
     def __enter__(self) -> State:
         return self
@@ -96,16 +97,34 @@ class State:
     def close(self) -> None:
         self._db.close()
 
-    def add(self, record: Record) -> None:
-        """Enter a container whose directory is complete. Raises LaunchError for a name in use."""
+    def add(self, record: Record, image: str = "") -> None:
+        """Enter a container whose directory is complete. Raises LaunchError for a name in use.
+
+        image -- id of the image that has to be in the store at that very moment: `rmi` lets an
+                 image go in one transaction with looking for its containers
+        """
         try:
-            self._db.execute(
+            entered = self._db.execute(
                 "INSERT INTO containers (id, name, image, image_id, created) "
-                "VALUES (?, ?, ?, ?, ?)",
-                (record.id, record.name, record.image, record.image_id, record.created),
+                "SELECT ?, ?, ?, ?, ? WHERE ? = '' OR EXISTS (SELECT 1 FROM images WHERE id = ?)",
+                (
+                    record.id,
+                    record.name,
+                    record.image,
+                    record.image_id,
+                    record.created,
+                    image,
+                    image,
+                ),
             )
         except sqlite3.IntegrityError:
             raise self._taken(record.name) from None
+        if not entered.rowcount:
+            raise LaunchError("find image", record.image, "it has just been removed")
+
+    def has_image(self, id: str) -> bool:
+        """Whether an image is in the store now."""
+        return bool(self._db.execute("SELECT 1 FROM images WHERE id = ?", (id,)).fetchone())
 
     def _taken(self, name: str) -> LaunchError:
         row = self._one("name = ?", name)

@@ -20,6 +20,7 @@ __all__ = [
     "add_name",
     "all_images",
     "find_image",
+    "image",
     "known_layer",
     "layers_of",
     "names_of",
@@ -96,6 +97,11 @@ def find_image(db: sqlite3.Connection, text: str) -> ImageRow:
         if row is not None:
             return row
     raise LaunchError("find image", text, "there is none of that name or id")
+
+
+def image(db: sqlite3.Connection, id: str) -> ImageRow | None:
+    """An image by its whole id, without loading the grammar of names."""
+    return _one(db, "id = ?", id)
 
 
 def all_images(db: sqlite3.Connection) -> list[ImageRow]:

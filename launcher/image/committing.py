@@ -61,11 +61,10 @@ def commit(store: Store, entry: Entry, wishes: Wishes) -> Committed:
     notes: dict[str, None] = {}
     try:
         with store.adding() as adding:
-            try:
-                below = store.layers(catalog.find_image(store.db, record.image_id).id)
-            except LaunchError:
+            if catalog.image(store.db, record.image_id) is None:
                 reason = f"its image {record.image_id[:12]} has been removed"
-                raise LaunchError("commit", entry.row.name, reason) from None
+                raise LaunchError("commit", entry.row.name, reason)
+            below = store.layers(record.image_id)
             document = layout.read_json(paths, record.image_id, "configuration of image")
             settings = _changed(_settings(document, record), wishes.changes)
             config.read({"config": settings})

@@ -17,7 +17,7 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from launcher.errors import LaunchError
 from launcher.image import config
@@ -143,14 +143,24 @@ def index(paths: Paths, db: sqlite3.Connection) -> dict[str, Any]:
     return {"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}
 
 
-def write_index(paths: Paths, db: sqlite3.Connection) -> None:
-    """Write index.json as the database has it; inside a transaction, so that none overtakes."""
+def write_index(
+    paths: Paths, db: sqlite3.Connection, ready: Callable[[], object] | None = None
+) -> None:
+    """Write index.json as the database has it; inside a transaction, so that none overtakes.
+
+    ready -- called before it is in place: what it names is there when that returns
+    """
     content = json.dumps(index(paths, db)).encode()
-    write_durably(paths.root + b"/index.json", content)
+    write_durably(paths.root + b"/index.json", content, ready=ready)
 
 
-def write_durably(path: bytes, content: bytes, mode: int = 0o600) -> None:
-    """A file that is there whole or not at all, and on the disc."""
+def write_durably(
+    path: bytes, content: bytes, mode: int = 0o600, ready: Callable[[], object] | None = None
+) -> None:
+    """A file that is there whole or not at all, and on the disc.
+
+    ready -- called before it gets its name
+    """
     fresh = b"%s.%d.new" % (path, os.getpid())
     try:
         with open(fresh, "wb", opener=_private) as file:
@@ -158,6 +168,8 @@ def write_durably(path: bytes, content: bytes, mode: int = 0o600) -> None:
             os.fchmod(file.fileno(), mode)
             file.flush()
             os.fsync(file.fileno())
+        if ready is not None:
+            ready()
         os.rename(fresh, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

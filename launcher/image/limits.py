@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import os
-import re
 
 from launcher.errors import LaunchError
 from launcher.typed import Final, NamedTuple
 
 __all__ = ["Limits", "chosen", "read_size"]
 
-_UNITS: Final = {b"": 0, b"k": 10, b"m": 20, b"g": 30, b"t": 40}
-_SIZE: Final = re.compile(rb"([0-9]+)([kmgt]?)(?:i?b)?\Z", re.IGNORECASE)
+_UNITS: Final = {b"k": 10, b"m": 20, b"g": 30, b"t": 40}
 
 
 class Limits(NamedTuple):
@@ -53,5 +51,8 @@ def chosen() -> Limits:
 
 def read_size(text: bytes) -> int | None:
     """Bytes, with k, m, g or t for powers of 1024; None if it is no size."""
-    found = _SIZE.match(text.strip())
-    return int(found[1]) << _UNITS[found[2].lower()] if found else None
+    text = text.strip().lower()
+    text = text.removesuffix(b"ib" if text.endswith(b"ib") else b"b")
+    shift = _UNITS.get(text[-1:], 0)
+    digits = text[:-1] if shift else text
+    return int(digits) << shift if digits.isdigit() else None

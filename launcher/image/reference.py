@@ -7,21 +7,18 @@ OCI distribution specification ("Pulling manifests").
 
 from __future__ import annotations
 
-import re
-
 from launcher.errors import LaunchError
-from launcher.typed import Final, NamedTuple
+from launcher.typed import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    import re
 
 __all__ = ["Reference", "of", "short", "tagged"]
 
-_PART: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
-_HOST: Final = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:]+\])(?::[0-9]+)?/"
-_NAME: Final = re.compile(
-    rf"((?:{_HOST})?{_PART}(?:/{_PART})*)(?::([A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}))?"
-    r"(?:@(sha256:[0-9a-f]{64}))?\Z"
-)
+_LOWER: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
+_SEPARATORS: Final = str.maketrans("._-", "///")
 _MOST: Final = 255
+_MOST_PLAIN: Final = 128
 
 
 class Reference(NamedTuple):
@@ -39,10 +36,40 @@ class Reference(NamedTuple):
 
 def of(text: str) -> Reference | None:
     """The parts of a name in its short form, or None if `text` cannot be one."""
-    found = _NAME.match(text)
+    if _is_plain(text):
+        repository, _, tag = text.partition(":")
+        return Reference(short(repository), tag)
+    found = _grammar().match(text)
     if found is None or len(found[1]) > _MOST:
         return None
     return Reference(short(found[1]), found[2] or "", found[3] or "")
+
+
+def _is_plain(text: str) -> bool:
+    """Whether it is a name of lower case letters and digits, with single separators between them.
+
+    Most are; it saves loading and compiling the grammar, which takes as long as a small commit.
+    """
+    repository, colon, tag = text.partition(":")
+    words = (repository + colon.replace(":", "/") + tag).translate(_SEPARATORS).split("/")
+    return (
+        len(text) <= _MOST_PLAIN
+        and "/" not in tag
+        and all(words)
+        and _LOWER.issuperset("".join(words))
+    )
+
+
+def _grammar() -> re.Pattern[str]:
+    import re
+
+    part = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+    label = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+    host = rf"(?:{label}(?:\.{label})*|\[[0-9a-f:]+\])(?::[0-9]+)?/"
+    return re.compile(
+        rf"((?:{host})?{part}(?:/{part})*)(?::([A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}))?"
+        r"(?:@(sha256:[0-9a-f]{64}))?\Z"
+    )
 
 
 def short(repository: str) -> str:

@@ -6,10 +6,10 @@
         layer = adding.write(lambda tar: …)            # or one that is written here, entry by entry
         id = adding.image(config, [*below, layer], ["name:latest"])
 
-Everything is made in a directory of its own below ROOT/incoming. `image` then puts it on the disc,
-renames it into place, and enters it in the database, in that order: a crash leaves garbage, for
-`collect` to find, and never a name that stands for something incomplete. Where files lie is known
-to `layout`, what is entered to `catalog`.
+Everything is made in ROOT/incoming. `image` then has it on the disc (`durable`), renames it into
+place, and enters it in the database, in that order: a crash leaves garbage, for `collect` to find,
+and never a name that stands for something incomplete. Where files lie is known to `layout`, what is
+entered to `catalog`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -28,6 +27,7 @@ from launcher.image.arrival import Arrival, Arrived
 from launcher.image.catalog import ImageRow, LayerRow
 from launcher.image.digest import Digest
 from launcher.image.digest import of as digest_of
+from launcher.image.durable import Flush
 from launcher.image.tar import Damaged
 from launcher.image.tarread import Reader, Whole
 from launcher.image.tarwrite import Writer
@@ -39,7 +39,6 @@ from launcher.typed import Any, Final, NamedTuple
 __all__ = ["Adding", "Layer", "NewImage", "Store", "chain_ids"]
 
 _BUFFER: Final = 1 << 20
-_FEW: Final = 64
 
 
 class Layer(NamedTuple):
@@ -57,13 +56,17 @@ class Layer(NamedTuple):
 
 
 class NewImage(NamedTuple):
-    """An image to be made: see `Adding.image`."""
+    """An image to be made: see `Adding.image`.
+
+    created -- when, as its document says (ns); None: to be looked up there
+    """
 
     document: bytes
     layers: tuple[Layer, ...]
     names: tuple[str, ...] = ()
     manifest: bytes | None = None
     parent: str = ""
+    created: int | None = None
 
 
 class Store:
@@ -94,12 +97,7 @@ class Store:
         part of an image is removed at the end.
         """
         with layout.hold(self.paths, alone=False):
-            place = layout.incoming(self.paths) + b"/%d-%s" % (
-                os.getpid(),
-                os.urandom(6).hex().encode(),
-            )
-            os.mkdir(place, 0o700)
-            adding = Adding(self, place)
+            adding = Adding(self)
             try:
                 yield adding
             finally:
@@ -130,12 +128,15 @@ class Store:
         return Layer(row.diff_id, row.blob, layout.tree(self.paths, row.tree), row)
 
     @contextlib.contextmanager
-    def change(self) -> Iterator[None]:
-        """One transaction, at the end of which index.json says the same as the database."""
+    def change(self, ready: Callable[[], object] | None = None) -> Iterator[None]:
+        """One transaction, at the end of which index.json says the same as the database.
+
+        ready -- called when the rest is done: what the new rows point at is there when it returns
+        """
         self.db.execute("BEGIN IMMEDIATE")
         try:
             yield
-            layout.write_index(self.paths, self.db)
+            layout.write_index(self.paths, self.db, ready)
             self.db.execute("COMMIT")
         except BaseException:
             self.db.execute("ROLLBACK")
@@ -145,16 +146,19 @@ class Store:
 class Adding:
     """What one command adds. `notes` are what could not be kept of it, for the person."""
 
-    def __init__(self, store: Store, place: bytes) -> None:
+    def __init__(self, store: Store) -> None:
         self.store = store
         self.paths = store.paths
-        self.place = place
         self.limits = limits.chosen()
         self.marks = layermarks.of_caller()
         self.notes: dict[str, None] = {}
+        self._place = layout.incoming(store.paths)
+        self._prefix = b"%s/%d-%s-" % (self._place, os.getpid(), os.urandom(6).hex().encode())
         self._count = 0
+        self._made: dict[bytes, None] = {}
         self._trees: dict[str, bytes] = {}
         self._blobs: dict[str, bytes] = {}
+        self._flush = Flush()
 
     def receive(
         self,
@@ -174,7 +178,7 @@ class Adding:
         """
         blob = self._new_file()
         try:
-            arrival = Arrival(read, blob, self.place, self.limits, size)
+            arrival = Arrival(read, blob, self._place, self.limits, size)
             tree = self._new_directory()
             try:
                 reader = Reader(arrival)
@@ -192,6 +196,7 @@ class Adding:
         ):
             if wanted is not None and wanted != is_:
                 raise Damaged(f"its {what} is sha256:{is_} and should be sha256:{wanted}")
+        self._flush.begin(self._last_file)
         return self._layer(tree, self._last_file, arrived, unpacked, below)
 
     def write(self, fill: Callable[[Writer], None], below: Sequence[Layer] = ()) -> Layer:
@@ -204,7 +209,6 @@ class Adding:
         digest = Digest()
         try:
             with open(blob, "wb", buffering=_BUFFER, closefd=False) as file:
-                flushed = 0
 
                 def write(data: bytes) -> None:
                     file.write(data)
@@ -214,9 +218,9 @@ class Adding:
                 fill(writer)
                 writer.close()
                 file.flush()
-                files.start_writeback(blob, flushed, writer.size)
         finally:
             os.close(blob)
+        self._flush.begin(self._last_file)
         name = digest.hexdigest()
         arrived = Arrived(name, writer.size, name, writer.size, "")
         self._staged = self._last_file
@@ -227,7 +231,7 @@ class Adding:
         path = self._staged
         known = self.store.known(arrived.diff_id)
         if known is not None:
-            os.unlink(path)
+            self._remove(path)
             return known
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -245,16 +249,19 @@ class Adding:
         *,
         manifest: bytes | None = None,
         parent: str = "",
+        created: int | None = None,
     ) -> str:
         """Make an image of layers, the lowest first: on the disc, in place, and entered.
 
         document -- its configuration, whose diff ids are those of `layers`
         names    -- REPOSITORY:TAG each, taken from the images that have them
         manifest -- as it came with the image; otherwise one is written
+        created  -- when, as the document says (ns); None: to be looked up there
         Returns the image's id, 64 hex digits.
         """
         content = document if isinstance(document, bytes) else config.encoded(document)
-        (id,) = self.images([NewImage(content, tuple(layers), tuple(names), manifest, parent)])
+        new = NewImage(content, tuple(layers), tuple(names), manifest, parent, created)
+        (id,) = self.images([new])
         return id
 
     def images(self, new: Sequence[NewImage]) -> list[str]:
@@ -265,10 +272,12 @@ class Adding:
             id = self._put(each.document)
             described = [layer.row for layer in each.layers]
             manifest = each.manifest or layout.manifest(id, len(each.document), described)
-            created = config.nanoseconds(json.loads(each.document).get("created"))
+            created = each.created
+            if created is None:
+                created = config.nanoseconds(json.loads(each.document).get("created"))
             rows.append(ImageRow(id, self._put(manifest), created, now, each.parent))
         self._settle()
-        with self.store.change():
+        with self.store.change(self._flush.finish):
             for row, each in zip(rows, new, strict=True):
                 layers = [layer.row for layer in each.layers]
                 catalog.add_image(self.store.db, row, layers, each.names)
@@ -276,26 +285,36 @@ class Adding:
 
     def close(self) -> None:
         """Remove what did not become part of an image."""
-        with contextlib.suppress(OSError):
-            os.rmdir(self.place)  # all of it has become part of an image
-            return
-        from shutil import rmtree
-
-        rmtree(self.place, ignore_errors=True)
+        for path in list(self._made):
+            with contextlib.suppress(OSError):
+                self._remove(path)
 
     # -- the files --------------------------------------------------------------------------------
 
     def _new_file(self) -> int:
-        self._count += 1
-        self._last_file = self.place + b"/%d" % self._count
+        self._last_file = self._new_path()
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         return os.open(self._last_file, flags, 0o600)
 
     def _new_directory(self) -> bytes:
-        self._count += 1
-        path = self.place + b"/%d" % self._count
+        path = self._new_path()
         os.mkdir(path, 0o700)
         return path
+
+    def _new_path(self) -> bytes:
+        self._count += 1
+        path = self._prefix + b"%d" % self._count
+        self._made[path] = None
+        return path
+
+    def _remove(self, path: bytes) -> None:
+        del self._made[path]
+        if os.path.isdir(path) and not os.path.islink(path):
+            from shutil import rmtree
+
+            rmtree(path)
+        else:
+            os.unlink(path)
 
     def _put(self, content: bytes) -> str:
         """Keep a blob that is small. Its digest."""
@@ -304,6 +323,7 @@ class Adding:
         with open(fd, "wb") as file:
             file.write(content)
         self._blobs[digest] = self._last_file
+        self._flush.begin(self._last_file)
         return digest
 
     def _unpack(self, reader: Reader, tree: bytes, below: Sequence[Layer]) -> Unpacked:
@@ -340,48 +360,28 @@ class Adding:
             arrived.size,
             arrived.compression,
         )
-        self._trees.setdefault(name, tree)
+        if self._trees.setdefault(name, tree) == tree:
+            self._flush.begin_tree(tree)
         self._blobs.setdefault(arrived.digest, blob)
         return Layer(arrived.diff_id, arrived.digest, self._trees[name], row)
 
     def _settle(self) -> None:
-        """What was made here: on the disc, then in place, where another one may have been first."""
-        _sync(self.place)
+        """What was made here: on the disc, then in place, where another one may have been first.
+
+        That the names are on the disc as well is known when `_flush` has finished.
+        """
+        self._flush.finish()
         for digest, path in self._blobs.items():
             os.rename(path, layout.blob(self.paths, digest))
+            del self._made[path]
         for name, path in self._trees.items():
             # The same layer may have come in by another command: as complete as this one.
             with contextlib.suppress(FileExistsError), _not_empty():
                 os.rename(path, layout.tree(self.paths, name))
+                del self._made[path]
         self._blobs.clear()
         self._trees.clear()
-        layout.sync_directory(layout.blob(self.paths, ""))
-        layout.sync_directory(layout.tree(self.paths, ""))
-
-
-def _sync(place: bytes) -> None:
-    """Have all that is below a directory on the disc.
-
-    If that is little, one by one: what others have written to the filesystem is not waited for.
-    """
-    found = [place]
-    for path in found:  # which grows
-        if os.path.isdir(path) and not os.path.islink(path):
-            found += [entry.path for entry in os.scandir(path) if not entry.is_symlink()]
-        if len(found) > _FEW:
-            fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                files.syncfs(fd)
-            finally:
-                os.close(fd)
-            return
-    for path in reversed(found):
-        if stat.S_IFMT(os.lstat(path).st_mode) in (stat.S_IFREG, stat.S_IFDIR):
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+        self._flush.begin(layout.blob(self.paths, ""), layout.tree(self.paths, ""))
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ are bounded before memory is taken for them. What is wrong is raised as `Damaged
 from __future__ import annotations
 
 import os
-import re
 import struct
 from collections.abc import Iterator
 
@@ -27,8 +26,6 @@ _MOST_EXTENTS: Final = 1 << 20
 _LIMIT: Final = 1 << 62
 _PLAIN: Final = frozenset((0, tar.FILE, 0x37))  # 7: contiguous files, which are files
 _KNOWN: Final = frozenset(range(tar.FILE, tar.FIFO + 1))
-_NUMBER: Final = re.compile(rb" *([0-7]*)[ \0]*\Z")
-_DECIMAL: Final = re.compile(rb"(-?)([0-9]{1,19})(?:\.([0-9]*))?\Z")
 
 
 class Source(Protocol):
@@ -235,10 +232,12 @@ class Reader:
             if not -_LIMIT < number < _LIMIT or (number < 0 and begin != 136):
                 raise Damaged(f"at byte {self.at}: a number out of range")
             return number
-        found = _NUMBER.match(header[begin:end].split(b"\0", 1)[0])
-        if found is None:
+        digits = header[begin:end].split(b"\0", 1)[0].strip(b" ")
+        if not digits:
+            return 0
+        if not digits.isdigit() or b"8" in digits or b"9" in digits:
             raise Damaged(f"at byte {self.at}: a number that is not octal")
-        return int(found[1] or b"0", 8)
+        return int(digits, 8)
 
     def _check_signed(self, header: bytes) -> None:
         """Old tars added the bytes up as signed ones (tar(5))."""
@@ -337,12 +336,12 @@ def _number(value: bytes, what: str, at: int) -> int:
 
 def _time(value: bytes, at: int) -> int:
     """Seconds with any number of decimals, as pax writes them → nanoseconds."""
-    found = _DECIMAL.match(value)
-    if found is None:
+    seconds, _, decimals = value.removeprefix(b"-").partition(b".")
+    digits = seconds + decimals
+    if not (seconds and digits.isdigit()) or len(seconds) > 19:
         raise Damaged(f"at byte {at}: the time {shown(value[:40])} is not one")
-    sign, seconds, decimals = found.groups(b"")
     time = int(seconds) * 1_000_000_000 + int((decimals + b"000000000")[:9])
-    return -time if sign else time
+    return -time if value.startswith(b"-") else time
 
 
 def _xattrs(records: dict[bytes, bytes]) -> tuple[tuple[bytes, bytes], ...]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -12,9 +13,12 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from launcher import containers
+from launcher import record as records
 from launcher.errors import LaunchError
 from launcher.image import catalog, find, tar
 from launcher.image.check import check
@@ -64,6 +68,36 @@ def test_layers_are_shared_and_go_with_the_last_image(store: Store, paths: Paths
     assert remove(store, two[:12], force=False).untagged == ("two:1",)
     assert _files(paths) == []
     assert json.loads(Path(os.fsdecode(paths.root), "index.json").read_text())["manifests"] == []
+
+
+@pytest.mark.parametrize("name", ["chosen", ""])
+def test_no_container_is_made_of_an_image_that_goes_meanwhile(
+    store: Store, paths: Paths, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_image(store, _layer("x"), name="x:1")
+    found = find(paths, "x:1")
+    record = Record("c" * 64, name, "x:1", found.id, 1, found.layers, (b"sh",))
+    save = records.save
+
+    def save_and_remove(*words: Any, **named: Any) -> None:
+        """The last instant before the container is entered."""
+        save(*words, **named)
+        with contextlib.suppress(LaunchError):  # the second time
+            remove(store, "x:1", force=False)
+
+    monkeypatch.setattr(records, "save", save_and_remove)
+    with pytest.raises(LaunchError, match=r"cannot find image x:1: it has just been removed"):
+        containers.create(paths, record)
+    monkeypatch.undo()
+    collect(store, wait=True)
+    with pytest.raises(LaunchError, match=r"cannot find image x:1: it has been removed"):
+        containers.create(paths, record)
+    assert os.listdir(paths.containers) == []
+    make_image(store, _layer("x"), name="x:1")
+    containers.create(paths, record)
+    with pytest.raises(LaunchError, match="is made of it"):
+        remove(store, "x:1", force=False)
+    assert os.path.isdir(found.layers[0])
 
 
 def test_one_of_several_names_is_only_taken_away(store: Store) -> None:
