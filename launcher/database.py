@@ -8,11 +8,10 @@ that it points at, and taken out before they are: a crash leaves garbage, never 
 
 from __future__ import annotations
 
-import sqlite3
-
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.typed import Final
+from unionfs.light import sqlite3
 
 __all__ = ["connect"]
 

@@ -9,13 +9,13 @@ container that is said to run. `Entry` puts the three together.
 from __future__ import annotations
 
 import os
-import sqlite3
 
 from launcher import database, runtime
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.record import Record
 from launcher.typed import Final, Iterable, NamedTuple, TracebackType
+from unionfs.light import sqlite3
 
 __all__ = ["Entry", "Row", "State", "status_of"]
 

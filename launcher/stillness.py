@@ -7,14 +7,14 @@ also if this process is killed.
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 
 from launcher import control, runtime
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.state import Entry
+from launcher.typed import Iterator
+from unionfs.light import contextlib
 
 __all__ = ["still"]
 

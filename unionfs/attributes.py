@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Attributes and xattrs: how a node's are shown, and changing them (with a copy-up first).
+"""Attributes: how a node's are shown, and changing them and its xattrs (with a copy-up first).
 
-The names of private marks never cross: a user's own ``overlay.x`` is stored as
-``overlay.overlay.x`` and shown without the escape (overlayfs.rst, "Nesting overlayfs mounts").
+Reading xattrs is in `xattrs`.
 """
 
 from __future__ import annotations
@@ -11,19 +10,15 @@ import errno
 import os
 import stat
 
-from unionfs import names
+from unionfs import names, xattrs
 from unionfs.copyup import copy_up
 from unionfs.links import joins_names
 from unionfs.make import error
-from unionfs.marks import list_xattrs
 from unionfs.node import Directory, File, Node, Stat
 from unionfs.stack import Stack
 from unionfs.sys import calls
 from unionfs.typed import Final
 
-_XATTR_NAME_MAX: Final = 255
-USUAL: Final = frozenset((names.CAPABILITY, names.ACL_ACCESS, names.ACL_DEFAULT))
-"""What the kernel asks for by itself; of other names a layer may say that they cannot be."""
 # Half the cost of calling the named tuple, on the way of every attribute reply.
 _new_tuple: Final = tuple.__new__
 
@@ -180,51 +175,6 @@ def _set_times(node: Node, atime: int, mtime: int) -> None:
 # -- extended attributes
 
 
-def getxattr(stack: Stack, node: Node, name: bytes) -> bytes:
-    """One xattr; ENODATA if it is not there or private, ENOTSUP where there are none."""
-    disk = _stored(stack, name)
-    if disk is None or (disk in USUAL and is_bare(node)):
-        raise error(errno.ENODATA)
-    return os.getxattr(node.real_path(), disk, follow_symlinks=node.follow)
-
-
-def is_bare(node: Node) -> bool:
-    """Whether a node is known to have no xattr that a user could see.
-
-    Most have none, and are asked for security.capability at every first write and change of owner.
-    Only this union changes them, so to ask the layer once is enough.
-    """
-    if node.bare:
-        return True
-    if node.fd >= 0:
-        return False
-    if isinstance(node, Directory):
-        node.bare = calls.lacks_xattrs(node.parts[0].open(), b".")
-    else:
-        node.bare = calls.lacks_xattrs(node.part.open(), node.name)
-    return node.bare
-
-
-def listxattr(stack: Stack, node: Node) -> list[bytes]:
-    if not stack.config.xattrs:
-        raise error(errno.ENOTSUP)
-    if is_bare(node):
-        return []
-    prefix = stack.marks.prefix
-    escaped = prefix + names.ESCAPE
-    result: list[bytes] = []
-    for disk in list_xattrs(node.real_path(), node.follow):
-        if disk.startswith(escaped):
-            result.append(prefix + disk[len(escaped) :])
-        elif disk.startswith((prefix, names.FUSE_OVERLAYFS)) or (
-            not stack.config.acl and disk in (names.ACL_ACCESS, names.ACL_DEFAULT)
-        ):
-            continue
-        else:
-            result.append(disk)
-    return result
-
-
 def setxattr(stack: Stack, node: Node, name: bytes, value: bytes, flags: int) -> None:
     """Set one; EEXIST/ENODATA by XATTR_CREATE/XATTR_REPLACE, EPERM for a foreign driver's mark."""
     disk = _changeable(stack, name)
@@ -270,24 +220,7 @@ def _has_xattr(node: Node, disk: bytes) -> bool:
 def _changeable(stack: Stack, name: bytes) -> bytes:
     if not stack.writable:
         raise error(errno.EROFS)
-    disk = _stored(stack, name)
+    disk = xattrs.stored(stack, name)
     if disk is None:
         raise error(errno.EPERM)
-    return disk
-
-
-def _stored(stack: Stack, name: bytes) -> bytes | None:
-    """The name on disk of a user's xattr; None for one that is never shown."""
-    if not stack.config.xattrs:
-        raise error(errno.ENOTSUP)
-    if not stack.config.acl and name in (names.ACL_ACCESS, names.ACL_DEFAULT):
-        raise error(errno.ENOTSUP)
-    if name.startswith(names.FUSE_OVERLAYFS):
-        return None
-    prefix = stack.marks.prefix
-    if not name.startswith(prefix):
-        return name
-    disk = prefix + names.ESCAPE + name[len(prefix) :]
-    if len(disk) > _XATTR_NAME_MAX:
-        raise error(errno.ERANGE)
     return disk

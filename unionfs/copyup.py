@@ -18,7 +18,7 @@ from unionfs.layer import Part, proc_path
 from unionfs.light import contextlib
 from unionfs.links import write_links
 from unionfs.marks import list_xattrs
-from unionfs.node import Directory, Links, Node
+from unionfs.node import Directory, Links, Node, read_symlink
 from unionfs.stack import Stack
 from unionfs.sys import calls
 from unionfs.typed import Final
@@ -451,12 +451,6 @@ class Completion:
             if fd >= 0:
                 os.close(fd)
         self._source = self._target = -1
-
-
-def read_symlink(node: Node) -> bytes:
-    if node.fd >= 0:
-        return os.readlink(b"", dir_fd=node.fd)
-    return os.readlink(node.name, dir_fd=node.part.open())
 
 
 def _set_mark(target: int | bytes, name: bytes, value: bytes) -> None:

@@ -12,8 +12,8 @@ import os
 import stat
 from collections.abc import Iterator
 
-from unionfs import attributes, copyup
-from unionfs.node import Node
+from unionfs import attributes, xattrs
+from unionfs.node import Node, read_symlink
 from unionfs.stack import Stack
 from unionfs.typed import Final
 
@@ -50,7 +50,7 @@ def differences(above: Stack, node: Node, below: Stack, other: Node) -> Iterator
         yield "owner"
     if mine.rdev != theirs.rdev:
         yield "device"
-    if node.kind == _SYMLINK and copyup.read_symlink(node) != copyup.read_symlink(other):
+    if node.kind == _SYMLINK and read_symlink(node) != read_symlink(other):
         yield "target"
     if not node.is_dir and mine.mtime_ns != theirs.mtime_ns:
         yield "times"
@@ -65,9 +65,9 @@ def differences(above: Stack, node: Node, below: Stack, other: Node) -> Iterator
 
 def _xattrs(stack: Stack, node: Node) -> dict[bytes, bytes]:
     values = {}
-    for name in attributes.listxattr(stack, node):
+    for name in xattrs.listxattr(stack, node):
         try:
-            values[name] = attributes.getxattr(stack, node, name)
+            values[name] = xattrs.getxattr(stack, node, name)
         except OSError as error:
             if error.errno != errno.ENODATA:  # gone since it was listed
                 raise

@@ -9,25 +9,23 @@ directory hides what is below it (opaque). Nothing is mounted, and the layers ma
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterator, Sequence
 
-from unionfs import attributes, journal, origin
+from unionfs import journal, origin, xattrs
 from unionfs.config import MountConfig
-from unionfs.copyup import read_symlink
 from unionfs.errors import UnionError
 from unionfs.layer import Part, open_layer
+from unionfs.light import contextlib
 from unionfs.links import names_in_tree
 from unionfs.lookup import Found, find, node_of
 from unionfs.marks import DirectoryMarks
-from unionfs.node import DT_DIRECTORY, Directory, Node
+from unionfs.node import DT_DIRECTORY, Directory, Node, read_symlink
 from unionfs.readdir import entries, scan
 from unionfs.stack import Stack
 from unionfs.sys import calls
-from unionfs.typed import Final, Literal, NamedTuple
+from unionfs.typed import Collection, Final, Iterator, Literal, NamedTuple, Sequence
 
 __all__ = ["FlatItem", "Flattened"]
 
@@ -144,9 +142,9 @@ class Flattened:
         if not isinstance(node, Directory) and calls.lacks_xattrs(node.part.open(), node.name):
             return []
         found = []
-        for name in sorted(attributes.listxattr(self._stack, node)):
+        for name in sorted(xattrs.listxattr(self._stack, node)):
             try:
-                found.append((name, attributes.getxattr(self._stack, node, name)))
+                found.append((name, xattrs.getxattr(self._stack, node, name)))
             except OSError as error:
                 if error.errno != errno.ENODATA:  # gone since it was listed
                     raise

@@ -375,3 +375,10 @@ class File:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def read_symlink(node: Node) -> bytes:
+    """Where a symbolic link leads."""
+    if node.fd >= 0:
+        return os.readlink(b"", dir_fd=node.fd)
+    return os.readlink(node.name, dir_fd=node.part.open())

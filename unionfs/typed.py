@@ -89,11 +89,12 @@ else:
             defaults = {field: space[field] for field in fields if field in space}
             getters = {field: _tuplegetter(at, field) for at, field in enumerate(fields)}
 
-            def make(cls, *values, **named):
+            def make(cls, /, *values, **named):
                 # The first of its kind. A call of compiled code is what costs least from here on.
                 row = "".join(f"{each}, " for each in fields)
-                words = f"lambda cls, {row}: new(cls, ({row}))"
-                compiled = eval(words, {"new": tuple.__new__, "__builtins__": {}})
+                # No field begins with an underscore.
+                words = f"lambda _cls, {row}: _new(_cls, ({row}))"
+                compiled = eval(words, {"_new": tuple.__new__, "__builtins__": {}})
                 compiled.__name__ = "__new__"
                 compiled.__qualname__ = f"{name}.__new__"
                 compiled.__defaults__ = tuple(defaults.values())

@@ -17,11 +17,11 @@ import os
 import resource
 import stat
 
-from unionfs import attributes, copyup, make, remove, rename
+from unionfs import attributes, copyup, make, remove, rename, xattrs
 from unionfs.config import MountConfig
 from unionfs.copyup import Completion, CopyUp
 from unionfs.lookup import find, node_of
-from unionfs.node import Caller, Directory, File, Node, Stat
+from unionfs.node import Caller, Directory, File, Node, Stat, read_symlink
 from unionfs.readdir import Listing
 from unionfs.stack import Stack
 from unionfs.sys import calls
@@ -141,10 +141,10 @@ class Union:
         )
 
     def getxattr(self, node: Node, name: bytes) -> bytes:
-        return attributes.getxattr(self._stack, node, name)
+        return xattrs.getxattr(self._stack, node, name)
 
     def listxattr(self, node: Node) -> list[bytes]:
-        return attributes.listxattr(self._stack, node)
+        return xattrs.listxattr(self._stack, node)
 
     def setxattr(self, node: Node, name: bytes, value: bytes, flags: int = 0) -> None:
         attributes.setxattr(self._stack, node, name, value, flags)
@@ -155,7 +155,7 @@ class Union:
     def readlink(self, node: Node) -> bytes:
         if node.kind != stat.S_IFLNK >> 12:
             raise make.error(errno.EINVAL)
-        return copyup.read_symlink(node)
+        return read_symlink(node)
 
     def statfs(self) -> os.statvfs_result:
         """Of the filesystem that changes go to; of the topmost lower without an upper."""

@@ -8,13 +8,12 @@ so what is unpacked is what was hashed, whatever happens to the file they came f
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
 
 from launcher.image import compression
 from launcher.image.limits import Limits
 from launcher.image.tar import Damaged
 from launcher.sys import files
-from launcher.typed import Final, NamedTuple
+from launcher.typed import Callable, Final, Iterator, NamedTuple
 
 __all__ = ["Arrival", "Arrived"]
 

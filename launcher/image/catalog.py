@@ -7,11 +7,11 @@ Digests are 64 hex digits. Rows point at files (`blobs`, `store`) and are entere
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Sequence
-
 from launcher.errors import LaunchError
-from launcher.typed import NamedTuple
+from launcher.typed import TYPE_CHECKING, NamedTuple, Sequence
+
+if TYPE_CHECKING:
+    from unionfs.light import sqlite3
 
 __all__ = [
     "ImageRow",

@@ -7,10 +7,8 @@ directory holds. While they are read the container stands still.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Sequence
 
 from launcher import events, rootunion
 from launcher import record as records
@@ -25,8 +23,9 @@ from launcher.record import Record
 from launcher.rfc3339 import rfc3339
 from launcher.state import Entry
 from launcher.stillness import still
-from launcher.typed import Any, NamedTuple
+from launcher.typed import Any, NamedTuple, Sequence
 from unionfs import Flattened, UnionError
+from unionfs.light import contextlib
 
 __all__ = ["Committed", "Wishes", "commit"]
 
@@ -70,8 +69,9 @@ def commit(store: Store, entry: Entry, wishes: Wishes) -> Committed:
             config.read({"config": settings})
             layer = _layer(paths, entry, record, adding, below, wishes.pause, notes)
             layers = list(below) if layer is None else [*below, layer]
-            new = _document(document, settings, record, layers, wishes, empty=layer is None)
-            id = adding.image(new, layers, names, parent=record.image_id)
+            now = time.time_ns()
+            new = _document(document, settings, record, layers, wishes, now, empty=layer is None)
+            id = adding.image(new, layers, names, parent=record.image_id, created=now)
             notes.update(dict.fromkeys(adding.notes))
     except (Damaged, OSError, UnionError) as error:
         why = error if isinstance(error, OSError) else str(error)
@@ -159,10 +159,10 @@ def _document(
     record: Record,
     layers: Sequence[Layer],
     wishes: Wishes,
+    now: int,
     *,
     empty: bool,
 ) -> dict[str, Any]:
-    now = time.time_ns()
     step: dict[str, Any] = {
         "created": rfc3339(now),
         "created_by": " ".join(_text(each) for each in record.args),

@@ -7,12 +7,11 @@ library, which works outside of the interpreter lock.
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator
 
 from launcher.image.tar import Damaged
-from launcher.typed import Final, Protocol
+from launcher.typed import Callable, Final, Iterator, Protocol
+from unionfs.light import contextlib
 
 __all__ = ["SUFFIXES", "compressed", "decompressed", "kind_of"]
 

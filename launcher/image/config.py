@@ -6,13 +6,12 @@ Read into `ImageConfig`, and made for new images. What `--change` does to it is 
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Sequence
 
 from launcher.image.model import Health, ImageConfig
 from launcher.rfc3339 import rfc3339
-from launcher.typed import Any, Final
+from launcher.typed import Any, Final, Sequence
+from unionfs.light import json
 
 __all__ = [
     "architecture",

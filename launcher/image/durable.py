@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
 
 from launcher.sys import files
-from launcher.typed import Final
+from launcher.typed import Callable, Final, Sequence
 
 __all__ = ["Flush"]
 

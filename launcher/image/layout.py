@@ -12,19 +12,19 @@ the launcher itself never reads it.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
-import json
 import os
-import sqlite3
-from collections.abc import Callable, Iterator, Sequence
 
 from launcher.errors import LaunchError
 from launcher.image import config
 from launcher.image.catalog import LayerRow
 from launcher.image.compression import SUFFIXES
 from launcher.paths import Paths
-from launcher.typed import Any, Final
+from launcher.typed import TYPE_CHECKING, Any, Callable, Final, Iterator, Sequence
+from unionfs.light import contextlib, json
+
+if TYPE_CHECKING:
+    from unionfs.light import sqlite3
 
 __all__ = [
     "CONFIG",

@@ -14,12 +14,8 @@ entered to `catalog`.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
 
 from launcher import database
 from launcher.image import catalog, config, layermarks, layout, limits
@@ -34,7 +30,8 @@ from launcher.image.tarwrite import Writer
 from launcher.image.unpack import Unpacked, unpack
 from launcher.paths import Paths
 from launcher.sys import files
-from launcher.typed import Any, Final, NamedTuple
+from launcher.typed import Any, Callable, Final, Iterator, NamedTuple, Sequence, TracebackType
+from unionfs.light import contextlib, json
 
 __all__ = ["Adding", "Layer", "NewImage", "Store", "chain_ids"]
 

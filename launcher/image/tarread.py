@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
 
 from launcher.errors import shown
 from launcher.image import tar
 from launcher.image.tar import BLOCK, Damaged, Entry, padded
-from launcher.typed import Final, Protocol
+from launcher.typed import Final, Iterator, Protocol
 
 __all__ = ["Reader", "Source", "Whole"]
 

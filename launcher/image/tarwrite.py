@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable
 
 from launcher.errors import shown
 from launcher.image import tar
 from launcher.image.tar import BLOCK, Damaged, Entry, padded
-from launcher.typed import Final
+from launcher.typed import Callable, Final, Iterable
 
 __all__ = ["Writer", "data_extents"]
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
 
 from launcher.errors import shown
 from launcher.image import tar
@@ -21,7 +20,7 @@ from launcher.image.limits import Limits
 from launcher.image.tar import Damaged, Entry
 from launcher.image.tarread import Reader
 from launcher.sys import files
-from launcher.typed import Final, NamedTuple
+from launcher.typed import Final, NamedTuple, Sequence
 
 __all__ = ["Unpacked", "names_of", "unpack"]
 

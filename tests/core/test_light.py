@@ -145,6 +145,14 @@ def test_json_is_json(value: object, separators: tuple[str, str]) -> None:
     assert light_json.loads(text.encode()) == json.loads(text)
 
 
+def test_json_as_documents_have_it() -> None:
+    value = {"b": "\u00e9\u4e00\U0001f600", "a": {"d": 1, "c": [None, True]}}
+    how = {"separators": (",", ":"), "sort_keys": True, "ensure_ascii": False}
+    assert light_json.dumps(value, **how) == json.dumps(value, **how)  # type: ignore[arg-type]
+    for encoding in ("utf-8", "utf-16", "utf-32-be", "utf-8-sig"):
+        assert light_json.loads(json.dumps(value, ensure_ascii=False).encode(encoding)) == value
+
+
 @pytest.mark.parametrize("text", ["", "{", '{"a" 1}', "1 2", '"\n"', "[1,]", "nul", "[1] x"])
 def test_json_says_what_is_wrong(text: str) -> None:
     with pytest.raises(json.JSONDecodeError) as expected:
@@ -209,6 +217,12 @@ def test_named_tuples() -> None:
     for values, named in wrong:
         with pytest.raises(TypeError):
             Ours(*values, **named)
+
+    class Awkward(typed.NamedTuple):
+        cls: int
+        new: int = 2
+
+    assert Awkward(cls=1) == Awkward(1, new=2) == (1, 2)
     with pytest.raises(ValueError, match="z"):
         Ours(1)._replace(z=1)  # type: ignore[call-arg]
     match Ours(8):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import contextlib
     import json
     import signal
+    import sqlite3
     import threading
     from collections import deque
     from queue import SimpleQueue
@@ -26,4 +27,4 @@ else:
     from _collections import deque
     from _queue import SimpleQueue
 
-__all__ = ["SimpleQueue", "contextlib", "deque", "json", "signal", "threading"]
+__all__ = ["SimpleQueue", "contextlib", "deque", "json", "signal", "sqlite3", "threading"]

@@ -36,25 +36,24 @@ if not TYPE_CHECKING:
         _scan = make_scanner(_Rules)
 
         def loads(text):
-            if not isinstance(text, str):
-                text = str(text, "utf-8")
-            bare = text.strip(" \t\n\r")
+            end = -1
             try:
+                bare = text if isinstance(text, str) else str(text, "utf-8")
+                bare = bare.strip(" \t\n\r")
                 value, end = _scan(bare, 0)
-            except StopIteration:
-                end = -1
-            if end != len(bare):
+            except (StopIteration, UnicodeDecodeError):
+                pass
+            if end < 0 or end != len(bare):
                 import json
 
-                return json.loads(text)  # says what is wrong
+                return json.loads(text)  # knows other encodings, or says what is wrong
             return value
 
-        def dumps(value, *, separators=(", ", ": ")):
+        def dumps(value, *, separators=(", ", ": "), sort_keys=False, ensure_ascii=True):
             def refuse(strange):
                 raise TypeError(f"{type(strange).__name__} is not for JSON")
 
             item, key = separators
-            encode = make_encoder(
-                {}, refuse, encode_basestring_ascii, None, key, item, False, False, True
-            )
+            text = encode_basestring_ascii if ensure_ascii else encode_basestring
+            encode = make_encoder({}, refuse, text, None, key, item, sort_keys, False, True)
             return "".join(encode(value, 0))

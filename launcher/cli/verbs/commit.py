@@ -45,10 +45,10 @@ def run(arguments: Arguments, context: Context) -> int:
         raise UsageError("commit", "", "name a container, and what the image is to be called")
     container, *name = map(os.fsdecode, arguments.operands)
     become_owner()
-    state = State(context.paths)
+    store = Store(context.paths)
     # Closing the database would cost more than finding the container: it ends with the process.
-    context.kept.append(state)
-    entry = state.find(container)
+    context.kept.append(store)
+    entry = State(context.paths, store.db).find(container)
     wishes = Wishes(
         name[0] if name else None,
         os.fsdecode(arguments.one("--author") or b""),
@@ -56,8 +56,6 @@ def run(arguments: Arguments, context: Context) -> int:
         tuple(map(os.fsdecode, arguments.all("--change"))),
         arguments.one("--pause") != b"false",
     )
-    store = Store(context.paths)
-    context.kept.append(store)
     made = commit(store, entry, wishes)
     if not arguments.has("--quiet"):
         for note in made.notes:

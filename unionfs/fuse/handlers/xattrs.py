@@ -6,12 +6,12 @@ from __future__ import annotations
 import errno
 import stat
 
-from unionfs.attributes import USUAL
 from unionfs.fuse import wire
 from unionfs.fuse.request import BODY, NODE, UID, UNIQUE, Answer, Head, Table, end_of, name_at
 from unionfs.fuse.wire import Opcode
 from unionfs.names import ACL_ACCESS, CAPABILITY
 from unionfs.typed import TYPE_CHECKING, Final
+from unionfs.xattrs import USUAL
 
 if TYPE_CHECKING:
     from unionfs.fuse.device import Device
