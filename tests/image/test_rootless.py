@@ -10,7 +10,7 @@ from launcher.image import tar
 from launcher.image.tar import Entry
 from launcher.image.tarwrite import Writer
 from tests.image.conftest import archive
-from tests.launcher.life.lamina import Lamina
+from tests.launcher.command import Lamina
 from tests.launcher.life.test_rootless import as_ordinary
 from tests.launcher.test_user_namespaces import SUBIDS
 
@@ -48,7 +48,7 @@ def test_without_subordinate_ids_owners_are_left_out(tmp_path: Path) -> None:
     def work(lamina: Lamina) -> None:
         source = lamina.root.parent / "tree.tar"
         source.write_bytes(archive(_fill))
-        ended = lamina.try_("import", str(source), "mine:1")
+        ended = lamina.call("import", str(source), "mine:1")
         assert ended.code == 0
         assert "owners that this user cannot give files to" in ended.err
         assert lamina("fsck").out == ""

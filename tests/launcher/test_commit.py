@@ -170,7 +170,7 @@ def test_a_paused_container_stays_paused_and_a_killed_commit_leaves_none_frozen(
     lamina.good("commit", changed, "made")
     assert "Paused" in lamina.good("ps")
     lamina.good("unpause", changed)
-    ended = lamina.popen("commit", changed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    ended = lamina.begin("commit", changed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     ended.kill()
     ended.wait()
     assert lamina.good("exec", changed, "/bin/sh", "-c", "echo alive") == "alive\n"

@@ -51,7 +51,7 @@ def listed(lamina: Lamina, path: str) -> dict[str, tarfile.TarInfo]:
     """What is at a path of the container, by name."""
     ended = subprocess.run(
         [*_command(), "cp", f"box:{path}", "-"],
-        env=lamina.environment(),
+        env=lamina.environment,
         capture_output=True,
         check=True,
     )
@@ -196,7 +196,7 @@ def test_archives(lamina_root: Lamina, box: str, made: Path, tmp_path: Path) -> 
     with archive.open("rb") as stream:
         subprocess.run(
             [*_command(), "cp", "-", "box:/tmp"],
-            env=lamina_root.environment(),
+            env=lamina_root.environment,
             stdin=stream,
             check=True,
         )
@@ -207,13 +207,13 @@ def test_archives(lamina_root: Lamina, box: str, made: Path, tmp_path: Path) -> 
         with archive.open("rb") as stream:
             ended = subprocess.run(
                 [*_command(), "cp", "-", "box:/tmp"],
-                env=lamina_root.environment(),
+                env=lamina_root.environment,
                 stdin=stream,
                 capture_output=True,
                 check=False,
             )
         assert ended.returncode == 1
         assert ended.stderr.startswith(b"lamina: cannot copy "), ended.stderr
-    ended_in = lamina_root.call("cp", "-", "box:/tmp", stdin="no archive")
+    ended_in = lamina_root.call("cp", "-", "box:/tmp", input=b"no archive")
     assert ended_in.code == 1
     assert ended_in.err.count("\n") == 1

@@ -88,7 +88,7 @@ def shared(tmp_path: Path) -> Iterator[Path]:
 
 def test_mounts_spread_only_where_that_was_asked_for(lamina: Lamina, shared: Path) -> None:
     flags = ["-v", f"{shared}:/slave:rslave", "-v", f"{shared}:/private"]
-    id = lamina.detached(*flags, "busybox", "sleep", "1000")
+    id = lamina.start(*flags, "busybox", "sleep", "1000")
     subprocess.run(["mount", "-t", "tmpfs", "t", shared / "sub"], check=True)
     (shared / "sub/later").write_text("")
     assert lamina.good("exec", id, "ls", "/slave/sub").split() == ["later"]

@@ -53,7 +53,7 @@ def test_variables_and_standard_streams(lamina: Lamina) -> None:
     ended = lamina.call(
         *("run", "--rm", "-i", "-e", "A=b c", "--entrypoint", "sh", "-h", "box", "busybox"),
         *("-c", text),
-        stdin="input",
+        input=b"input",
     )
     lines = ended.lines
     assert {"A=b c", "HOSTNAME=box", "HOME=/root"} <= set(lines)
@@ -64,7 +64,7 @@ def test_variables_and_standard_streams(lamina: Lamina) -> None:
 def test_one_of_many_gets_the_name(lamina: Lamina) -> None:
     words = ("create", "--name", "wanted", "-v", "/anonymous", "busybox")
     pipe = subprocess.PIPE
-    callers = [lamina.popen(*words, stdout=pipe, stderr=pipe) for _ in range(12)]
+    callers = [lamina.begin(*words, stdout=pipe, stderr=pipe) for _ in range(12)]
     ends = [(*caller.communicate(), caller.returncode) for caller in callers]
     assert sorted(code for _, _, code in ends) == [0, *[125] * 11]
     winner = next(out for out, _, code in ends if code == 0).decode().strip()
@@ -86,7 +86,7 @@ def test_names_are_invented_and_ids_are_random(lamina: Lamina) -> None:
 
 def test_id_and_pid_files(lamina: Lamina, tmp_path: Path) -> None:
     ids, pid = tmp_path / "cid", tmp_path / "pid"
-    id = lamina.detached("--cidfile", str(ids), "--pidfile", str(pid), "busybox", "sleep", "1000")
+    id = lamina.start("--cidfile", str(ids), "--pidfile", str(pid), "busybox", "sleep", "1000")
     assert ids.read_text() == id
     assert int(pid.read_text()) == lamina.pid(id)
     ended = lamina.call("create", "--cidfile", str(ids), "busybox")
@@ -98,7 +98,7 @@ def test_id_and_pid_files(lamina: Lamina, tmp_path: Path) -> None:
 
 
 def test_removing(lamina: Lamina) -> None:
-    id = lamina.detached("--name", "busy", "busybox", "sleep", "1000")
+    id = lamina.start("--name", "busy", "busybox", "sleep", "1000")
     lamina.good("create", "--name", "idle", "busybox")
     ended = lamina.call("rm", "busy", "idle", "nobody")
     assert (ended.code, ended.out) == (1, "idle\n")
@@ -112,7 +112,7 @@ def test_removing(lamina: Lamina) -> None:
 
 
 def test_removing_all(lamina: Lamina) -> None:
-    busy = lamina.detached("busybox", "sleep", "1000")
+    busy = lamina.start("busybox", "sleep", "1000")
     idle = lamina.good("create", "busybox").strip()
     assert lamina.good("rm", "-a") == f"{idle}\n"
     assert lamina.good("rm", "-af") == f"{busy}\n"
@@ -120,7 +120,7 @@ def test_removing_all(lamina: Lamina) -> None:
 
 
 def test_renaming(lamina: Lamina) -> None:
-    id = lamina.detached("--name", "old", "busybox", "sleep", "1000")
+    id = lamina.start("--name", "old", "busybox", "sleep", "1000")
     lamina.good("create", "--name", "taken", "busybox")
     ended = lamina.call("rename", "old", "taken")
     assert ended.code == 1
@@ -157,7 +157,7 @@ def test_what_a_crash_leaves_is_found(lamina: Lamina) -> None:
 
 
 def test_pruning(lamina: Lamina) -> None:
-    busy = lamina.detached("-v", "/used", "busybox", "sleep", "1000")
+    busy = lamina.start("-v", "/used", "busybox", "sleep", "1000")
     kept = lamina.good("create", "-l", "keep=1", "busybox").strip()
     idle = lamina.good("create", "-v", "/data", "-v", "named:/n", "busybox").strip()
     out = lamina.good("prune", "-f", "--filter", "label!=keep", "--volumes")
@@ -181,7 +181,7 @@ def test_pruning(lamina: Lamina) -> None:
 def test_a_killed_create_leaves_nothing_that_counts(lamina: Lamina) -> None:
     """SIGKILL at some moment of create: there is a whole container, or none."""
     for step in range(6):
-        caller = lamina.popen("create", "--name", f"c{step}", "busybox", stdout=subprocess.DEVNULL)
+        caller = lamina.begin("create", "--name", f"c{step}", "busybox", stdout=subprocess.DEVNULL)
         try:
             caller.wait(0.03 * (step + 1))
         except subprocess.TimeoutExpired:
@@ -256,7 +256,7 @@ def loaded(line: list[str], variables: dict[str, str]) -> set[str]:
 def test_what_is_loaded_is_little(lamina: Lamina, words: str) -> None:
     # A test before this one may have pruned the image, and making it anew loads more.
     lamina.good("run", "--rm", "busybox", "true")
-    variables = lamina.environment()
+    variables = lamina.environment
     bare = loaded([sys.executable, "-c", "pass"], variables)
     found = loaded([*command_line(), *words.split()], variables) - bare
     ours = {name for name in found if name.partition(".")[0] in ("launcher", "unionfs")}

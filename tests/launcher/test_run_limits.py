@@ -43,7 +43,7 @@ def test_processes(lamina: Lamina) -> None:
 
 def test_processor_time(lamina: Lamina) -> None:
     # So little that even a machine with much to do would give more.
-    id = lamina.detached("--cpus", "0.05", "busybox", "sh", "-c", "while :; do :; done")
+    id = lamina.start("--cpus", "0.05", "busybox", "sh", "-c", "while :; do :; done")
     group = lamina.group(id)
 
     def used() -> tuple[int, int]:
@@ -65,7 +65,7 @@ def test_processor_time(lamina: Lamina) -> None:
 
 def test_all_the_other_limits_reach_the_kernel(lamina: Lamina) -> None:
     device, major, minor = block_device()
-    id = lamina.detached(
+    id = lamina.start(
         *("-m", "64m", "--memory-reservation", "32m", "-c", "512", "--cpu-period", "50000"),
         *("--cpu-quota", "25000", "--cpuset-cpus", "0", "--cpuset-mems", "0"),
         *("--device-read-bps", f"{device}:1m", "--device-write-bps", f"{device}:2m"),
@@ -142,7 +142,7 @@ def test_resource_limits_and_sizes(lamina: Lamina) -> None:
 
 
 def test_update_changes_what_runs(lamina: Lamina) -> None:
-    id = lamina.detached("--name", "worker", "-m", "64m", "busybox", "sleep", "1000")
+    id = lamina.start("--name", "worker", "-m", "64m", "busybox", "sleep", "1000")
     words = ["-m", "32m", "--memory-swap", "64m", "--pids-limit", "9", "--cpus", "0.5"]
     assert lamina.good("update", *words, "--restart", "on-failure:2", "worker") == "worker\n"
     accounts = lamina.group(id).accounts()
@@ -163,8 +163,8 @@ def test_update_takes_limits_away(lamina: Lamina) -> None:
     files = ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.soft_limit_in_bytes"]
     files += ["cpu.shares", "cpu.cfs_quota_us", "cpu.cfs_period_us", "pids.max"]
     files += ["memory.max", "memory.swap.max", "memory.low", "cpu.weight", "cpu.max"]
-    limited = lamina.detached(*limits, "busybox", "sleep", "1000")
-    free = lamina.detached("busybox", "sleep", "1000")
+    limited = lamina.start(*limits, "busybox", "sleep", "1000")
+    free = lamina.start("busybox", "sleep", "1000")
 
     def found(id: str) -> dict[str, str | None]:
         return {name: read(lamina, id, name) for name in files}

@@ -55,7 +55,7 @@ def test_what_is_shared_is_what_was_asked_for(
 
 
 def test_namespaces_of_another_container(lamina: Lamina) -> None:
-    id = lamina.detached("--name", "first", "busybox", "sleep", "1000")
+    id = lamina.start("--name", "first", "busybox", "sleep", "1000")
     pid = lamina.pid(id)
     theirs = {name: os.readlink(f"/proc/{pid}/ns/{name}") for name in SPACES}
     flags = [f"--{name}=container:first" for name in ("pid", "ipc", "network")]
@@ -71,7 +71,7 @@ def test_namespaces_of_another_container(lamina: Lamina) -> None:
 
 
 def test_shared_memory_of_another_container(lamina: Lamina) -> None:
-    id = lamina.detached("--name", "first", "busybox", "sh", "-c", "echo 1 > /dev/shm/a; sleep 999")
+    id = lamina.start("--name", "first", "busybox", "sh", "-c", "echo 1 > /dev/shm/a; sleep 999")
     lamina.good("exec", id, "sh", "-c", "until [ -s /dev/shm/a ]; do :; done")
     text = "cat /dev/shm/a; echo 2 > /dev/shm/b; grep -c ' /dev/shm ' /proc/mounts"
     for flags in ([], ["--userns", "300000:400000:1000"], ["--read-only"]):
@@ -79,7 +79,7 @@ def test_shared_memory_of_another_container(lamina: Lamina) -> None:
         assert lamina.good("exec", id, "sh", "-c", "cat /dev/shm/b; rm /dev/shm/b") == "2\n"
     assert not os.path.exists("/dev/shm/b")
     assert lamina.script("ls /dev/shm") == []
-    lamina.detached("--name", "second", "--ipc", "private", "busybox", "sleep", "999")
+    lamina.start("--name", "second", "--ipc", "private", "busybox", "sleep", "999")
     ended = lamina.call("run", "--ipc", "container:second", "busybox")
     assert ended.code == 125
     assert "cannot join IPC of container second: it was made with --ipc private" in ended.err
@@ -256,7 +256,7 @@ def test_sysctls_and_scores(lamina: Lamina) -> None:
 def test_init_reaps(lamina: Lamina) -> None:
     """What loses its parent is reaped, though the command itself never reaps anything."""
     text = "sh -c 'sleep 0.01 &'; exec sleep 1000"
-    id = lamina.detached("--init", "busybox", "sh", "-c", text)
+    id = lamina.start("--init", "busybox", "sh", "-c", text)
     first = lamina.pid(id)
     assert Path(f"/proc/{first}/comm").read_text() == "lamina-init\n"
 

@@ -126,6 +126,27 @@ def test_no_new_privileges(root: Path, asked: bool) -> None:
     assert status(run(spec(root, made)).out)["NoNewPrivs"] == str(int(asked))
 
 
+# Of docker's own defaults, in its words: what is taken from the code could shrink with it.
+CLOSED = (
+    *("/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys"),
+    *("/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list"),
+    *("/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware"),
+)
+FIXED = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+
+def test_what_docker_closes_is_closed(root: Path) -> None:
+    assert {os.fsdecode(each) for each in rootfs.MASKED} >= set(CLOSED)
+    assert {os.fsdecode(each) for each in rootfs.READONLY} >= set(FIXED)
+    mounts = [line.split() for line in script(root, "cat /proc/mounts").lines]
+    options = {fields[1]: fields[3].split(",") for fields in mounts}
+    covered = {fields[1] for fields in mounts}
+    for path in filter(os.path.exists, (*CLOSED, *FIXED)):
+        assert path in covered
+        # A device is covered by /dev/null, of which nothing is to be kept.
+        assert (path in CLOSED and not os.path.isdir(path)) or "ro" in options[path], path
+
+
 def test_masked_paths_say_nothing(root: Path) -> None:
     hidden = [os.fsdecode(each) for each in rootfs.MASKED if os.path.exists(each)]
     assert "/proc/keys" in hidden

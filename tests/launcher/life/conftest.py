@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launcher.life.lamina import Lamina
+from tests.launcher.command import Lamina
 
 
 @pytest.fixture

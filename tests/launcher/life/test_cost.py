@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launcher.life.lamina import Lamina
+from tests.launcher.command import Lamina
 from tests.support.clock import scaled, wait_until
 
 _MOST = 12 << 20

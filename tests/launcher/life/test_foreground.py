@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.launcher.life.lamina import Lamina
+from tests.launcher.command import Lamina
 from tests.support.clock import scaled, wait_until
 
 
 def test_streams_stay_apart_and_the_status_is_the_containers(lamina: Lamina) -> None:
-    ended = lamina.try_("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 7")
+    ended = lamina.call("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 7")
     assert (ended.code, ended.out, ended.err) == (7, "out\n", "err\n")
     assert lamina.ids() == []
 
@@ -38,7 +38,7 @@ def test_streams_stay_apart_and_the_status_is_the_containers(lamina: Lamina) -> 
 def test_docker_s_exit_statuses(
     lamina: Lamina, words: tuple[str, ...], code: int, said: str
 ) -> None:
-    ended = lamina.try_("run", "--rm", *words)
+    ended = lamina.call("run", "--rm", *words)
     assert ended.code == code
     assert said in ended.err
     assert ended.err.count("\n") == bool(said)
@@ -65,7 +65,7 @@ def test_a_slow_reader_loses_nothing(lamina: Lamina) -> None:
     assert process.stdout is not None
     # The union is served meanwhile: another process of the container reads through it.
     wait_until(lambda: lamina.status("") != "", "it to be there", 30)
-    wait_until(lambda: lamina.try_("exec", "slow", "true").code == 0, "it to run", 30)
+    wait_until(lambda: lamina.call("exec", "slow", "true").code == 0, "it to run", 30)
     assert "bin" in lamina("exec", "slow", "ls", "/").lines
     out, _ = process.communicate(timeout=scaled(60))
     assert out.decode().splitlines() == [*map(str, range(1, 300_001)), "end"]
@@ -201,7 +201,7 @@ def test_a_signal_leaves_the_terminal_as_it_was(lamina: Lamina) -> None:
 
 
 def test_a_terminal_needs_one_for_its_input(lamina: Lamina) -> None:
-    ended = lamina.try_("run", "--rm", "-it", "busybox", "true", input=b"")
+    ended = lamina.call("run", "--rm", "-it", "busybox", "true", input=b"")
     assert ended.code != 0
     assert "the input is not a terminal" in ended.err
     assert lamina.ids() == []

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from launcher.sys import mount, process
-from tests.launcher.life.lamina import Lamina
+from tests.launcher.command import Lamina
 from tests.launcher.test_user_namespaces import SUBIDS, USER_ID, replace_file
 from tests.support.clock import wait_until
 from tests.support.user import in_child
@@ -62,7 +62,7 @@ def as_ordinary(tmp_path: Path, work: object, *, granted: bool, mode: int = 0o66
 @pytest.mark.parametrize("granted", [False, True])
 def test_an_ordinary_user_s_container(tmp_path: Path, granted: bool) -> None:
     def work(lamina: Lamina) -> None:
-        ended = lamina.try_("run", "--rm", "busybox", "sh", "-c", "id -u; cat /proc/self/uid_map")
+        ended = lamina.call("run", "--rm", "busybox", "sh", "-c", "id -u; cat /proc/self/uid_map")
         assert (ended.code, ended.err) == (0, "")
         maps = [line.split() for line in ended.lines[1:]]
         assert ended.lines[0] == "0"
@@ -92,7 +92,7 @@ def test_an_ordinary_user_s_container(tmp_path: Path, granted: bool) -> None:
 
 def test_a_device_that_is_closed_is_told_in_one_line(tmp_path: Path) -> None:
     def work(lamina: Lamina) -> None:
-        ended = lamina.try_("run", "--rm", "busybox", "true")
+        ended = lamina.call("run", "--rm", "busybox", "true")
         assert (ended.code, ended.err.count("\n")) == (125, 1)
         assert "/dev/fuse is not open to this user" in ended.err
         assert lamina.ids() == []
@@ -102,7 +102,7 @@ def test_a_device_that_is_closed_is_told_in_one_line(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_said_once(tmp_path: Path) -> None:
     def work(lamina: Lamina) -> None:
-        ended = lamina.try_("run", "--rm", "--pids-limit", "20", "busybox", "true")
+        ended = lamina.call("run", "--rm", "--pids-limit", "20", "busybox", "true")
         assert ended.code == 0
         if ended.err:  # no cgroup is delegated
             assert ended.err.count("\n") == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.launcher.life.lamina import Lamina
+from tests.launcher.command import Lamina
 from tests.launcher.life.test_rootless import as_ordinary
 from tests.support.clock import wait_until
 
@@ -29,11 +29,11 @@ def test_files_of_subordinate_ids(tmp_path: Path) -> None:
         assert host.read_text() == "x\n"
         lamina("cp", str(host), f"{id}:/moved/back")
         show = "ls -ln /theirs; ls -d /var /moved"
-        lines = lamina.try_("run", "--rm", "made", "sh", "-c", show).lines
+        lines = lamina.call("run", "--rm", "made", "sh", "-c", show).lines
         assert [line.split()[2:4] for line in lines if "file" in line] == [["5", "6"]]
         assert "/moved" in lines
         assert "/var" not in lines
         lamina("squash", "made", "flat")
-        assert lamina.try_("run", "--rm", "flat", "sh", "-c", show).lines[-1] == "/moved"
+        assert lamina.call("run", "--rm", "flat", "sh", "-c", show).lines[-1] == "/moved"
 
     as_ordinary(tmp_path, work, granted=True)

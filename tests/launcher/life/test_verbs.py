@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launcher.life.lamina import Lamina
+from tests.launcher.command import Lamina
 from tests.support.clock import scaled, wait_until
 
 
@@ -39,14 +39,14 @@ def test_stop_asks_before_it_kills(lamina: Lamina) -> None:
 def test_several_at_once_and_on_after_a_failure(lamina: Lamina) -> None:
     first = lamina.start("--name", "first", "busybox", "sleep", "1000")
     second = lamina.start("--name", "second", "busybox", "sleep", "1000")
-    ended = lamina.try_("kill", "first", "nosuch", "second")
+    ended = lamina.call("kill", "first", "nosuch", "second")
     assert (ended.code, ended.lines) == (1, ["first", "second"])
     assert ended.err.count("\n") == 1
     assert "nosuch" in ended.err
     assert lamina("wait", "first", "second").lines == ["137", "137"]
     assert lamina("start", "first", "second").lines == ["first", "second"]
     assert all(lamina.status(id).startswith("Up") for id in (first, second))
-    ended = lamina.try_("pause", "first", "first")
+    ended = lamina.call("pause", "first", "first")
     assert (ended.code, ended.lines) == (1, ["first"])
 
 
@@ -67,7 +67,7 @@ def test_pause_stands_and_kill_ends_it(lamina: Lamina) -> None:
     before = lamina.logged(id)
     time.sleep(0.3)
     assert lamina.logged(id) == before
-    assert "it is paused" in lamina.try_("exec", id, "true").err
+    assert "it is paused" in lamina.call("exec", id, "true").err
     lamina("unpause", id)
     wait_until(lambda: len(lamina.logged(id)) > len(before), "it to go on")
     lamina("pause", id)
@@ -90,10 +90,10 @@ def test_restart(lamina: Lamina) -> None:
 
 def test_exec_s_streams_and_status(lamina: Lamina) -> None:
     id = lamina.start("busybox", "sleep", "1000")
-    ended = lamina.try_("exec", "-i", id, "sh", "-c", "cat; echo err >&2; exit 6", input=b"in")
+    ended = lamina.call("exec", "-i", id, "sh", "-c", "cat; echo err >&2; exit 6", input=b"in")
     assert (ended.code, ended.out, ended.err) == (6, "in", "err\n")
     assert lamina("exec", id, "cat", input=b"none").out == ""
-    ended = lamina.try_("exec", id, "nosuch")
+    ended = lamina.call("exec", id, "nosuch")
     assert ended.code == 127
     words = (
         "-e",
@@ -267,7 +267,7 @@ def test_health(lamina: Lamina) -> None:
 
 def test_memory_that_ran_out_is_told(lamina: Lamina) -> None:
     hog = 'BEGIN { s = "x"; while (1) s = s s }'
-    ended = lamina.try_("run", "--name", "hog", "-m", "32m", "busybox", "awk", hog)
+    ended = lamina.call("run", "--name", "hog", "-m", "32m", "busybox", "awk", hog)
     assert ended.code == 137
     assert json.loads(lamina("inspect", "hog").out)[0]["State"]["OOMKilled"] is True
 
@@ -334,7 +334,7 @@ def test_what_is_to_run_starts_with_the_machine(lamina: Lamina) -> None:
     assert lamina("start", "--all", *boot).lines == ["lost", "ended", "held"]
     assert sorted(lamina("ps", "--format", "{{.Names}}").lines) == ["ended", "held", "lost"]
     assert lamina("start", "--all", *boot).lines == []
-    assert lamina.try_("start", "--filter", "restart-policy=always", "lost").code == 2
+    assert lamina.call("start", "--filter", "restart-policy=always", "lost").code == 2
     lamina("rm", "-f", *lamina.ids())
 
 
@@ -394,7 +394,7 @@ def test_a_supervisor_that_is_asked_to_end_stops_its_container(lamina: Lamina) -
 def test_start_attached(lamina: Lamina) -> None:
     id = lamina("create", "-i", "busybox", "sh", "-c", "cat; echo err >&2; exit 3").lines[-1]
     for content in (b"first", b"second"):
-        ended = lamina.try_("start", "-a", "-i", id, input=content)
+        ended = lamina.call("start", "-a", "-i", id, input=content)
         assert (ended.code, ended.out, ended.err) == (3, content.decode(), "err\n")
 
 
