@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from launcher.image.catalog import ImageRow
 from launcher.paths import Paths
 from launcher.typed import Final
 from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command, Flag, UsageError
+from unionfs.light import sqlite3
 
 COMMAND = Command(
     "lamina images",
