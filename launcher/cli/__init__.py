@@ -11,6 +11,7 @@ and exec it is docker's 125, 126 or 127. A traceback appears with `--debug` only
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -33,6 +34,8 @@ _BROKEN_PIPE: Final = 141
 
 def command() -> NoReturn:
     """Run the words of this process, and end it without taking apart what ends with it anyway."""
+    # What is loaded stays: to search it for garbage every so many objects is a twentieth of a start.
+    gc.disable()
     kept: list[object] = []
     status = main(kept)
     sys.stdout.flush()
@@ -74,6 +77,7 @@ def main(kept: list[object] | None = None) -> int:
             starting.connection.close()
     module = _load(verb)
     if module is None:
+        gc.enable()
         status = unionfs.command_line(words)
         if verb in ("-h", "--help", "help"):
             _print_help()
@@ -96,6 +100,8 @@ def _run(
     from launcher.paths import chosen
 
     misused = 125 if verb in _DOCKERS else 2
+    gc.freeze()
+    gc.enable()
     try:
         arguments = unionfs.parse_words(module.COMMAND, [os.fsencode(word) for word in words])
         if arguments is None:

@@ -8,6 +8,7 @@ in `requests`; the container's further processes are in `execs`.
 from __future__ import annotations
 
 import _socket
+import gc
 import os
 import struct
 import sys
@@ -366,6 +367,8 @@ class Life:
         self.set_state("running")
         self._write_pid_file()
         process.give_back_memory()
+        gc.freeze()
+        gc.enable()
         self.note("start")
         if self.record.health is not None:
             from launcher.supervisor import health
