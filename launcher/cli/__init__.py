@@ -34,7 +34,7 @@ _BROKEN_PIPE: Final = 141
 
 def command() -> NoReturn:
     """Run the words of this process, and end it without taking apart what ends with it anyway."""
-    # What is loaded stays: to search it for garbage every so many objects is a twentieth of a start.
+    # What is loaded stays: searching it for garbage again and again is a twentieth of a start.
     gc.disable()
     kept: list[object] = []
     status = main(kept)
