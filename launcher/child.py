@@ -221,7 +221,7 @@ def _raise_loopback(_: _State, __: steps.RaiseLoopback) -> None:
 
 def _set_oom_score(state: _State, step: steps.SetOomScore) -> None:
     try:
-        _write_file(b"/proc/self/oom_score_adj", b"%d" % step.value)
+        process.set_oom_score(step.value)
     except PermissionError:
         # proc(5): lowering it asks for CAP_SYS_RESOURCE, which the machine may lack.
         status.write(state.status, status.Record(status.WARNING, state.index))
@@ -688,11 +688,3 @@ _VERBS: Final[dict[type, Callable[[_State, Any], None]]] = {
     steps.CloseDescriptors: _close_descriptors,
     steps.Exec: _exec,
 }
-
-
-def _write_file(path: bytes, content: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, content)
-    finally:
-        os.close(fd)

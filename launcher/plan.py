@@ -167,15 +167,14 @@ def enter(
 ) -> tuple[steps.Step, ...]:
     """The steps of a further process in a container that runs already (`exec`).
 
-    They are taken after its namespaces have been entered, which no step does. `groups_denied`:
-    its user namespace has setgroups(2) switched off.
+    They are taken after its namespaces have been entered, which no step does; nor does one set the
+    OOM score: the /proc in there may be anything. `groups_denied`: its user namespace has
+    setgroups(2) switched off.
     """
     plan: list[steps.Step] = []
     if user_namespace:
         plan.append(steps.BecomeRoot())
     plan.append(steps.NewSession())
-    if process.oom_score_adj is not None:
-        plan.append(steps.SetOomScore(process.oom_score_adj))
     plan.append(steps.NewKeyring())
     if process.terminal:
         plan.append(steps.OpenTerminal())

@@ -63,7 +63,8 @@ class Launch(NamedTuple):
     """What `begin` needs: the plan, and what of it is the supervisor's part.
 
     `stdio` become 0, 1 and 2. `terminal` is a unix socket over which `steps.OpenTerminal` sends the
-    terminal's master. All descriptors stay the caller's.
+    terminal's master. All descriptors stay the caller's. `oom_score_adj` is for who enters
+    namespaces that others rule, whose /proc is not to be trusted.
     """
 
     plan: tuple[steps.Step, ...]
@@ -72,6 +73,7 @@ class Launch(NamedTuple):
     id_maps: idmap.IdMaps | None = None
     stdio: tuple[int, int, int] = (0, 1, 2)
     terminal: int = -1
+    oom_score_adj: int | None = None
 
 
 class Started(NamedTuple):
@@ -139,6 +141,7 @@ def launch_into(
         joins=(join,),
         stdio=stdio,
         terminal=terminal,
+        oom_score_adj=process_.oom_score_adj,
     )
 
 
@@ -350,6 +353,11 @@ def _clone(
             _enter_cgroup(cgroup)
             into = None
             stage = _STAGE_JOIN
+        if launch.oom_score_adj is not None:
+            with contextlib.suppress(
+                PermissionError
+            ):  # the container could not either, and said so
+                process.set_oom_score(launch.oom_score_adj)
         trees = child.open_borrowed(launch.plan)
         for join in launch.joins:
             process.setns(join.fd, join.kinds)

@@ -77,6 +77,15 @@ def clone3(flags: int, *, exit_signal: int = 0, cgroup: int | None = None) -> in
     return pid
 
 
+def set_oom_score(value: int) -> None:
+    """Set how soon this process and what it clones are killed when memory is short (proc(5))."""
+    fd = os.open(b"/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, b"%d" % value)
+    finally:
+        os.close(fd)
+
+
 def setns(fd: int, kinds: int) -> None:
     """Enter the namespace behind `fd`, or those of the process behind a pidfd (setns(2))."""
     if C.setns(fd, kinds) != 0:

@@ -192,6 +192,16 @@ def test_a_container_that_stops_what_enters_it_is_ended_all_the_same(lamina: Lam
     assert all(each.wait(scaled(30)) in (0, 125, 137) for each in entering)
 
 
+def test_exec_does_not_trust_what_is_at_proc(lamina: Lamina) -> None:
+    script = "mount -t tmpfs none /proc && touch /ready; sleep 1000"
+    flags = ("--cap-add", "SYS_ADMIN", "--oom-score-adj", "321")
+    id = lamina.start(*flags, "busybox", "sh", "-c", script)
+    wait_until(lambda: lamina.call("exec", id, "ls", "/ready").code == 0, "the mount")
+    assert lamina("exec", id, "sh", "-c", "ls -A /proc").out == ""
+    text = "umount /proc; cat /proc/self/oom_score_adj; ls /proc/self/fd | wc -l"
+    assert lamina("exec", id, "sh", "-c", text).lines == ["321", "4"]
+
+
 def test_what_exec_started_ends_with_the_container(lamina: Lamina) -> None:
     id = lamina.start("busybox", "sleep", "1000")
     process = lamina.begin("exec", id, "sh", "-c", "echo up; sleep 1000")
