@@ -74,6 +74,8 @@ class SessionConfig(NamedTuple):
     read_only … lazytime -- the mount flags of mount(8) with the same names; None for nosuid and
                    nodev: set where the mounter is not root
     passthrough -- let the kernel read and write the layers' files by itself where it can
+    contexts    -- SELinux's contexts for the mount, by the names of mount(8) (context, fscontext,
+                   defcontext, rootcontext), for the kernel to understand; for root alone
     debug       -- requests and unexpected errors are reported on stderr
     """
 
@@ -93,4 +95,5 @@ class SessionConfig(NamedTuple):
     sync: bool = False
     dirsync: bool = False
     passthrough: bool = True
+    contexts: tuple[tuple[str, bytes], ...] = ()
     debug: bool = False

@@ -77,10 +77,12 @@ class Choices:
     dirsync: bool = False
     passthrough: bool = True
     debug: bool = False
+    contexts: dict[str, bytes]
 
     def __init__(self) -> None:
         self.lower = []
         self.data = []
+        self.contexts = {}
 
     def union(self, userxattr: bool) -> MountConfig:
         """The union that was chosen; `userxattr` says what to take where that was left open."""
@@ -112,6 +114,8 @@ class Choices:
             raise OptionError("option 'allow_root' is for root alone: use 'allow_other'")
         if self.allow_root and self.allow_other:
             raise OptionError("options 'allow_root' and 'allow_other' exclude each other")
+        if self.contexts and not root:
+            raise OptionError(f"option '{next(iter(self.contexts))}' is for root alone")
         others = root and not self.allow_root
         return SessionConfig(
             mountpoint=mountpoint,
@@ -130,6 +134,7 @@ class Choices:
             sync=self.sync,
             dirsync=self.dirsync,
             passthrough=self.passthrough,
+            contexts=tuple(self.contexts.items()),
             debug=self.debug,
         )
 
@@ -142,8 +147,24 @@ def apply_options(text: bytes, choices: Choices) -> None:
 
 
 def split_options(text: bytes) -> list[bytes]:
-    """The options of a list, each as it was written."""
-    return [option for option in _split(text, b",") if option]
+    """The options of a list, each as it was written.
+
+    Commas within the quotes of a security context belong to it: `context="u:r:t:s0:c1,c2"`
+    (mount(8)).
+    """
+    options: list[bytes] = []
+    for piece in _split(text, b","):
+        if options and _is_open(options[-1]):
+            options[-1] += b"," + piece
+        else:
+            options.append(piece)
+    return [option for option in options if option]
+
+
+def _is_open(option: bytes) -> bool:
+    """Whether an option is a security context whose closing quote is still to come."""
+    name, _, value = option.partition(b"=")
+    return name in _CONTEXTS and value.startswith(b'"') and value.count(b'"') == 1
 
 
 def _apply_one(name: bytes, value: bytes | None, choices: Choices) -> None:
@@ -275,6 +296,16 @@ def _label(choices: Choices, name: bytes, value: bytes) -> None:
     setattr(choices, name.decode(), os.fsdecode(_unescape(value)))
 
 
+def _context(choices: Choices, name: bytes, value: bytes) -> None:
+    """`context=` and its like, for the kernel to understand; without its quotes."""
+    context = _unescape(value)
+    if len(context) > 1 and context.startswith(b'"') and context.endswith(b'"'):
+        context = context[1:-1]
+    if not context or b'"' in context:
+        raise OptionError(f"value of option {_quoted(name)}: {_quoted(value)} is no context")
+    choices.contexts[name.decode()] = context
+
+
 def _squash(choices: Choices, name: bytes, value: bytes) -> None:
     setattr(choices, name.decode(), _number(name, value))
 
@@ -331,6 +362,7 @@ def _transport(choices: Choices, name: bytes, value: bytes) -> None:
 
 _OUT_OF_ORDER: Final = "a lower layer cannot come after a data-only layer"
 _LAST_ID: Final = 0xFFFFFFFE  # (uid_t) -1 means "no id" (chown(2))
+_CONTEXTS: Final = (b"context", b"fscontext", b"defcontext", b"rootcontext")
 
 _VALUES: Final[dict[bytes, Callable[[Choices, bytes, bytes], None]]] = {
     b"lowerdir": _lowerdir,
@@ -347,6 +379,7 @@ _VALUES: Final[dict[bytes, Callable[[Choices, bytes, bytes], None]]] = {
     b"gidmapping": _mapping,
     b"format": _format,
     b"transport": _transport,
+    **dict.fromkeys(_CONTEXTS, _context),
     b"timeout": _ignored_number,
     b"fast_ino": _ignored_number,
     b"threaded": _ignored_number,
@@ -421,10 +454,6 @@ _REFUSED_VALUES: Final[dict[tuple[bytes, bytes | None], str]] = {
 _REFUSED: Final[dict[bytes, str]] = {
     name: reason
     for names, reason in (
-        (
-            (b"context", b"fscontext", b"defcontext", b"rootcontext"),
-            "labels are those of the layers; label the upper directory instead",
-        ),
         ((b"plugins",), "layers are directories"),
         ((b"remount",), "unmount, then mount with the new options"),
         (
@@ -454,7 +483,7 @@ _IGNORED: Final[frozenset[bytes]] = frozenset(
     (
         # mount(8), fstab(5), systemd.mount(5): for those who call the mount helper
         b"defaults auto noauto user users nouser owner group nofail _netdev comment silent loud"
-        b" nomand iversion noiversion symfollow uhelper helper"
+        b" nomand iversion noiversion symfollow uhelper helper seclabel"
         # always so: permissions are the kernel's to check (fuse(8)), a mount point need not be
         # empty, hard links of directories do not exist
         b" default_permissions nonempty static_nlink"

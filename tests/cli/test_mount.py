@@ -236,10 +236,11 @@ def failures(cd: Layers) -> list[tuple[tuple[str, ...], str]]:
         (("--lower", lower, "--upper", str(cd.root), merged), "it is the top of its filesystem"),
         (("--lower", str(nest), "--upper", f"{nest}/upper", merged), "inside"),
         ((*pair, "-o", "userxattr,format=aufs,foo", merged), "unknown option 'foo'"),
+        ((*pair, "-o", 'context="a:b:c,d"', merged), "the kernel does not take context="),
     ]
 
 
-@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize("number", range(13))
 def test_failure_leaves_nothing(cd: Layers, lamina: Lamina, number: int) -> None:
     """One line, and neither a mount nor a work directory that was not there before."""
     words, line = failures(cd)[number]

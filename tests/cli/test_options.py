@@ -161,7 +161,7 @@ def test_what_an_ordinary_user_gets() -> None:
     "option",
     (
         b"defaults auto noauto user user=joe users nouser owner group nofail _netdev comment=x"
-        b" x-systemd.automount X-mount.mkdir=755 silent loud nomand iversion noiversion symfollow"
+        b" x-systemd.automount X-mount.mkdir=755 silent loud nomand iversion noiversion symfollow seclabel"
         b" default_permissions nonempty static_nlink kernel_cache use_ino readdir_ino norelatime"
         b" xino=on xino=auto uuid=null nfs_export=off verity=off xattr_permissions=0 async"
         b" timeout=1.5 fast_ino=1 threaded=0 writeback=1"
@@ -196,8 +196,11 @@ def test_ignored(option: bytes) -> None:
         (b"redirect_dir=never", "'never' is none of on, follow, off, nofollow"),
         (b"redirect_dir", "option 'redirect_dir' needs a value"),
         (b"nfs_export=on", "option 'nfs_export=on' is not supported"),
+        (b"verity=require", "option 'verity=require' is not supported"),
         (b"xattr_permissions=2", "option 'xattr_permissions=2' is not supported"),
-        (b"context=system_u:object_r:x:s0", "option 'context' is not supported: labels"),
+        (b'context="u:r:t:s0', "is no context"),
+        (b'context="u:r:t"x"', "is no context"),
+        (b'context=""', "is no context"),
         (b"remount,ro", "option 'remount' is not supported"),
         (b"bind", "option 'bind' is not supported"),
         (b"plugins=/p", "option 'plugins' is not supported"),
@@ -234,6 +237,17 @@ def test_allow_root_is_for_root() -> None:
         session(b"allow_root", root=False)
     with pytest.raises(OptionError, match="exclude each other"):
         session(b"allow_root,allow_other")
+
+
+def test_security_contexts() -> None:
+    """mount(8), "context": a context with categories stands in quotes, which keep its commas."""
+    made = session(b'noexec,context="u:r:t:s0:c1,c2",rootcontext=u:r:x:s0,nodev')
+    assert made.contexts == (("context", b"u:r:t:s0:c1,c2"), ("rootcontext", b"u:r:x:s0"))
+    assert made.noexec
+    assert made.nodev
+    assert session(b'lowerdir=/a"b,noexec').noexec  # a quote in a path is a byte like any other
+    with pytest.raises(OptionError, match="'context' is for root alone"):
+        session(b"context=u:r:t:s0", root=False)
 
 
 paths = st.binary(min_size=1, max_size=40).map(lambda raw: b"/" + raw.replace(b"\0", b"/"))

@@ -125,6 +125,9 @@ def mount(session: SessionConfig) -> Mount:
         fd = _mount_directly(session, mountpoint, kind)
         if fd >= 0:
             return Mount(fd, mountpoint, False)
+    if session.contexts:
+        reason = f"only mount(2) as root takes {session.contexts[0][0]}="
+        raise UnionError("mount on", session.mountpoint, reason)
     return Mount(_mount_by_helper(session, mountpoint), mountpoint, True)
 
 
@@ -147,11 +150,13 @@ def _mount_directly(session: SessionConfig, mountpoint: bytes, kind: int) -> int
     except OSError as error:
         raise UnionError("open", _DEVICE, error) from error
     data = [
-        f"fd={fd},rootmode={kind:o},user_id={os.geteuid()},group_id={os.getegid()}",
-        "default_permissions",
+        b"fd=%d,rootmode=%o,user_id=%d,group_id=%d" % (fd, kind, os.geteuid(), os.getegid()),
+        b"default_permissions",
     ]
     if session.allow_other:
-        data.append("allow_other")
+        data.append(b"allow_other")
+    # In quotes, since the categories of a context are separated by commas (mount(8)).
+    data += [b'%s="%s"' % (name.encode(), value) for name, value in session.contexts]
     flags = sum(bit for name, _, bit in _FLAGS if getattr(session, name))
     kind_name = f"fuse.{session.subtype}" if session.subtype else "fuse"
     done = _libc().mount(
@@ -159,7 +164,7 @@ def _mount_directly(session: SessionConfig, mountpoint: bytes, kind: int) -> int
         mountpoint,
         kind_name.encode(),
         ctypes.c_ulong(flags),
-        ",".join(data).encode(),
+        b",".join(data),
     )
     if done == 0:
         return fd
@@ -167,6 +172,9 @@ def _mount_directly(session: SessionConfig, mountpoint: bytes, kind: int) -> int
     os.close(fd)
     if number == errno.EPERM:
         return -1
+    if number == errno.EINVAL and session.contexts:
+        reason = f"the kernel does not take {session.contexts[0][0]}= (is SELinux active here?)"
+        raise UnionError("mount on", session.mountpoint, reason)
     raise UnionError("mount on", session.mountpoint, os.strerror(number))
 
 
