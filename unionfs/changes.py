@@ -199,6 +199,8 @@ class _Comparison:
                 if entry in indexed:
                     now = os.stat(entry, dir_fd=part.open(), follow_symlinks=False)
                     node = Node(0, now.st_ino, now.st_ino, now.st_mode >> 12, None, part, entry)
+                    if self._after.marks.of_file(part.open(), entry).metacopy is not None:
+                        node.data = was.data or (was.part, was.name)
                     what = tuple(
                         islice(differences(self._after, node, self._after, was), self._most)
                     )

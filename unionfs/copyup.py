@@ -166,7 +166,7 @@ class CopyUp:
             os.ftruncate(self._target, self._stat.st_size)
             return
         try:
-            copy_content(self._layer, self._source, self._target, self._size, self._brake.check)
+            copy_content(self._source, self._target, self._size, self._layer, self._brake.check)
             if not self._stack.config.volatile and self._size:
                 os.fdatasync(self._target)
         except BaseException:
@@ -370,7 +370,7 @@ def copy_up(stack: Stack, node: Node, size: int | None = None, *, metadata: bool
     metadata -- the content is not about to change and may stay below, if the union is set so
     """
     if node.is_upper:
-        if node.data is not None and not metadata:
+        if node.data is not None and not (metadata and stays_below(stack, node)):
             completion = Completion(stack, node, size)
             completion.copy()
             completion.publish()
@@ -379,14 +379,21 @@ def copy_up(stack: Stack, node: Node, size: int | None = None, *, metadata: bool
         copy_up_directory(stack, node)
         return
     job = CopyUp(stack, node, size)
-    if metadata and stack.config.metacopy and node.fd < 0 and not _has_several_names(job):
+    if metadata and stays_below(stack, node):
         job.metadata_only()
     job.copy()
     job.publish()
 
 
-def _has_several_names(job: CopyUp) -> bool:
-    return job.node.real_stat().st_nlink > 1
+def stays_below(stack: Stack, node: Node) -> bool:
+    """Whether a change of a file's metadata leaves its content in the lower layer.
+
+    Only where the union is so set, and never of a file with several names: each would have to tell
+    where the content lies.
+    """
+    if node.is_upper:
+        return node.data is not None and node.links is None
+    return stack.config.metacopy and node.fd < 0 and node.real_stat().st_nlink == 1
 
 
 class Completion:
@@ -422,7 +429,7 @@ class Completion:
     def copy(self) -> None:
         """Move the content. Reads and writes only descriptors of its own."""
         try:
-            copy_content(self._layer, self._source, self._target, self._size, self._brake.check)
+            copy_content(self._source, self._target, self._size, self._layer, self._brake.check)
             if not self._stack.config.volatile:
                 os.fsync(self._target)
         except BaseException:

@@ -19,7 +19,7 @@ from unionfs.errors import UnionError
 from unionfs.layer import Part, open_layer
 from unionfs.light import contextlib
 from unionfs.links import names_in_tree
-from unionfs.lookup import Found, find, node_of
+from unionfs.lookup import Found, content_of_lower, find, node_of
 from unionfs.marks import DirectoryMarks
 from unionfs.node import DT_DIRECTORY, Directory, Node, read_symlink
 from unionfs.readdir import entries, scan
@@ -232,7 +232,7 @@ class Flattened:
                 assert found.marks is not None
                 yield from self._directory(steps, step, path, node, found.marks)
             else:
-                changed = self._changed_elsewhere(path, found)
+                changed = self._changed_elsewhere(step.node, path, found)
                 if changed is None:
                     if found.stat.st_nlink > 1 and found.part.layer.index > self._depth:
                         key = found.part.layer.index, found.stat.st_ino
@@ -299,17 +299,22 @@ class Flattened:
 
     # -- hard links of lower files (overlayfs.rst, "Index directory")
 
-    def _changed_elsewhere(self, path: bytes, found: Found) -> Node | None:
+    def _changed_elsewhere(self, parent: Directory, path: bytes, found: Found) -> Node | None:
         """For a name that lies in a lower layer: the file that was changed by another name."""
         if not self._indexed or found.part.layer.index <= self._depth:
             return None
         if found.stat.st_nlink < 2:
             return None
-        if path in self._aliases:
-            return self._aliases[path]
         name = path.rpartition(b"/")[2]
-        mark = origin.encode(found.part.layer, found.part.open(), name)
-        return None if mark is None else self._indexed.get(origin.index_name(mark))
+        changed = self._aliases.get(path)
+        if changed is None:
+            mark = origin.encode(found.part.layer, found.part.open(), name)
+            changed = None if mark is None else self._indexed.get(origin.index_name(mark))
+        if changed is not None and changed.data is None:
+            marks = self._stack.marks.of_file(changed.part.open(), changed.name)
+            if marks.metacopy is not None:
+                changed.data = content_of_lower(self._stack, parent, name, found.part)
+        return changed
 
     def _read_index(self, index: bytes) -> None:
         """Learn which lower files were changed, and which of their names lie below only."""

@@ -261,7 +261,7 @@ def node_of(stack: Stack, parent: Directory, name: bytes, found: Found) -> Node:
         if stack.work is not None and stack.work.indexed:
             place = indexed_place(stack, part, name)
             if place is not None:
-                return _indexed_node(stack, parent, place, ino, found.stat)
+                return _indexed_node(stack, parent, place, ino, found, name)
         apart = not joins_names(stack, part)
     node = stack.apart(parent, name) if apart else stack.living(layer, real, ino)
     if node is not None:
@@ -349,19 +349,32 @@ def _indexed_node(
     parent: Directory,
     place: tuple[Part, bytes],
     ino: int,
-    lower: os.stat_result,
+    lower: Found,
+    name: bytes,
 ) -> Node:
     """A node for a name that still lies in a lower layer while its file was copied up."""
-    part, name = place
-    found = os.stat(name, dir_fd=part.open(), follow_symlinks=False)
+    part, entry = place
+    found = os.stat(entry, dir_fd=part.open(), follow_symlinks=False)
     node = stack.living(part.layer, found.st_ino, ino) or stack.living(part.layer, found.st_ino)
     if node is not None:
         return node
-    node = Node(0, ino, found.st_ino, found.st_mode >> 12, parent, part, name)
+    node = Node(0, ino, found.st_ino, found.st_mode >> 12, parent, part, entry)
     marks = stack.marks.of_file(node.part.open(), node.name)
     if marks.origin is not None:
-        node.links = read_links(stack, marks.origin, marks.nlink, found, lower)
+        node.links = read_links(stack, marks.origin, marks.nlink, found, lower.stat)
+    if marks.metacopy is not None:  # the kernel's: a union copies files with several names whole
+        node.data = content_of_lower(stack, parent, name, lower.part)
     return stack.adopt(node)
+
+
+def content_of_lower(
+    stack: Stack, parent: Directory, name: bytes, part: Part
+) -> tuple[Part, bytes]:
+    """Where the content of a file in a lower layer lies: in itself, or below. EIO if nowhere."""
+    marks = stack.marks.of_file(part.open(), name)
+    if marks.metacopy is None:
+        return part, name
+    return _content_below(stack, parent, name, part.layer.index, marks)
 
 
 def _origin_ino(stack: Stack, parent: Directory, name: bytes, mark: bytes) -> int | None:
@@ -388,9 +401,9 @@ def _origin_ino(stack: Stack, parent: Directory, name: bytes, mark: bytes) -> in
 
 def _find_data(stack: Stack, node: Node, parent: Directory, name: bytes) -> None:
     """For a lower layer that may itself have been an upper: follow its metacopy mark, if any."""
-    marks = stack.marks.of_file(node.part.open(), node.name)
-    if marks.metacopy is not None:
-        node.data = _content_below(stack, parent, name, node.part.layer.index, marks)
+    place = content_of_lower(stack, parent, name, node.part)
+    if place[0] is not node.part:
+        node.data = place
 
 
 def _content_below(

@@ -275,6 +275,10 @@ class Union:
                 if node.nlookup <= 0:
                     self._stack.settle(node)
 
+    def content_stays(self, node: Node) -> bool:
+        """Whether a change of the node's metadata alone copies no content up."""
+        return copyup.stays_below(self._stack, node)
+
     def copy_up_job(self, node: Node, size: int | None = None) -> CopyUp | Completion | None:
         """The copy-up that a verb about to be called would make, if it is long; else None.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.core.conftest import ROOT, Bench
-from unionfs import content
+from unionfs import content, diff
 from unionfs.copyup import INLINE
 
 
@@ -233,6 +233,36 @@ def test_hard_links_stay_one_file(bench: Bench) -> None:
     for name in ("b", "moved", "new"):
         bench.unlink(name)
     assert os.listdir(bench.path("work", "index")) == []
+
+
+def test_hard_links_of_which_the_kernel_copied_metadata_alone(bench: Bench) -> None:
+    """With index=on and metacopy=on the kernel does so to files with several names too."""
+    bench.lower(0, {"a": b"shared", "d/other": b""})
+    for name in ("b", "d/c"):
+        os.link(bench.path("low0", "a"), bench.path("low0", name))
+    bench.mount()
+    bench.mounted.setattr(bench.node("b"), mode=0o600)
+    bench.close()
+    copied = bench.path("upper", "b")
+    found = os.stat(copied)
+    os.truncate(copied, 0)
+    os.truncate(copied, 6)
+    os.utime(copied, ns=(found.st_atime_ns, found.st_mtime_ns))
+    os.setxattr(copied, b"trusted.overlay.metacopy", b"")
+    for names in (("a", "b", "d/c"), ("d/c", "b", "a"), ("b", "a", "d/c")):
+        bench.mount()
+        for name in names:
+            assert bench.read(name) == b"shared"
+            assert bench.stat(name).mode & 0o777 == 0o600
+    changes = diff(bench.path("upper"), (bench.path("low0"),), work=bench.path("work"))
+    assert {change.what for change in changes if change.path == b"/a"} == {("mode",)}
+    # Any change makes it whole: a further name would have to say where the content lies.
+    bench.link("d/c", "new")
+    for name in ("a", "b", "d/c"):
+        bench.unlink(name)
+    bench.mount()
+    assert bench.read("new") == b"shared"
+    assert bench.stat("new").nlink == 1
 
 
 def test_without_index_the_names_part(bench: Bench) -> None:

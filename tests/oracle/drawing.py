@@ -430,9 +430,10 @@ def inheriting(draw: Draw, view: View) -> Operations:
     else:
         prepare = (op.Setxattr(above, b"system.posix_acl_default", ACL_DEFAULT),)
     name = above + b"/" + pick(draw, NAMES)
+    file = b"nowhere" if view.is_special(name) else name
     makers: tuple[op.AnyOperation, ...] = (
         op.Mkdir(_short(name), Octal(0o777)),
-        op.Save(name, b"", OpenFlags(os.O_WRONLY | os.O_CREAT), Octal(0o666)),
+        op.Save(file, b"", OpenFlags(os.O_WRONLY | os.O_CREAT), Octal(0o666)),
         op.Mknod(name, Octal(stat.S_IFIFO | 0o666)),
         op.Symlink(b"a", name),
     )

@@ -120,7 +120,6 @@ class Handlers(pyfuse3.Operations):
     opened     -- open directories by handle
     listings   -- what has been read of them, by handle
     _copying   -- nodes whose data is being copied up on another thread
-    _metacopy  -- changes of metadata leave the data where it is
     """
 
     # Without it the kernel never looks up "." and ".." by node id: nodes it has forgotten cannot
@@ -146,7 +145,6 @@ class Handlers(pyfuse3.Operations):
         self._cache = PageCache()
         self._xattrs = union.config.xattrs
         self._volatile = union.config.volatile
-        self._metacopy = union.config.metacopy
 
     def close(self) -> None:
         """Give up what the kernel held: after the session it sends neither release nor forget."""
@@ -222,10 +220,9 @@ class Handlers(pyfuse3.Operations):
         ctx: RequestContext,
     ) -> None:
         old, new = self._nodes[parent_inode_old], self._nodes[parent_inode_new]
-        if not self._metacopy:
-            await self._copy_up_named(old, name_old)
-            if flags & pyfuse3.RENAME_EXCHANGE:
-                await self._copy_up_named(new, name_new)
+        await self._copy_up_named(old, name_old)
+        if flags & pyfuse3.RENAME_EXCHANGE:
+            await self._copy_up_named(new, name_new)
         self._union.rename(old, name_old, new, name_new, flags)
 
     @waiting
@@ -233,8 +230,7 @@ class Handlers(pyfuse3.Operations):
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
         node = self._nodes[inode]
-        if not self._metacopy:
-            await self._copy_up(node)
+        await self._copy_up_for_metadata(node)
         return _entry(*self._union.link(node, self._nodes[new_parent_inode], new_name))
 
     # -- attributes --------------------------------------------------------------------------
@@ -255,7 +251,9 @@ class Handlers(pyfuse3.Operations):
     ) -> EntryAttributes:
         node = self._nodes[inode]
         size = attr.st_size if fields.update_size else None
-        if size is not None or not self._metacopy:
+        if size is None:
+            await self._copy_up_for_metadata(node)
+        else:
             await self._copy_up(node, size)
         while (other := self._copying.get(node)) is not None:
             await other.wait()  # whose end sets the times
@@ -309,8 +307,7 @@ class Handlers(pyfuse3.Operations):
         # XATTR_CREATE and XATTR_REPLACE have been dealt with: pyfuse3 asks `getxattr` first.
         self._need_xattrs()
         node = self._nodes[inode]
-        if not self._metacopy:
-            await self._copy_up(node)
+        await self._copy_up_for_metadata(node)
         self._union.setxattr(node, name, value)
         if name == ACL_ACCESS and ctx.uid != 0:
             self._drop_setgid(node, ctx)
@@ -319,8 +316,7 @@ class Handlers(pyfuse3.Operations):
     async def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         self._need_xattrs()
         node = self._nodes[inode]
-        if not self._metacopy:
-            await self._copy_up(node)
+        await self._copy_up_for_metadata(node)
         self._union.removexattr(node, name)
 
     def _drop_setgid(self, node: Node, ctx: RequestContext) -> None:
@@ -477,10 +473,14 @@ class Handlers(pyfuse3.Operations):
             del copying[node]
             done.set()
 
+    async def _copy_up_for_metadata(self, node: Node) -> None:
+        if not self._union.content_stays(node):
+            await self._copy_up(node)
+
     async def _copy_up_named(self, parent: Node, name: bytes) -> None:
         found = self._lookup(parent, name)
         if found is not None and not found[0].is_dir:
-            await self._copy_up(found[0])
+            await self._copy_up_for_metadata(found[0])
 
 
 def _caller(ctx: RequestContext) -> Caller:

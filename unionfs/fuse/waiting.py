@@ -54,9 +54,9 @@ class Waiting:
 
     def put_off_metadata(self, node: Node, head: Head, buffer: memoryview) -> bool:
         """As `put_off`, for a change that leaves the content below where the union is so set."""
-        if node not in self._queues and (
-            self._union.config.metacopy or node.is_upper or node.is_dir
-        ):
+        if (node.data is None and node.is_upper) or node.is_dir:
+            return False
+        if node not in self._queues and self._union.content_stays(node):
             return False
         return self.put_off(node, None, head, buffer)
 
