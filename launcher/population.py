@@ -11,7 +11,7 @@ import contextlib
 import os
 import stat
 
-from launcher import volumes
+from launcher import treeremoval, volumes
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.record import Record, RequestedMount
@@ -70,14 +70,12 @@ def _fill_one(paths: Paths, record: Record, wanted: RequestedMount, root_fd: int
 
 
 def _empty(place: bytes) -> None:
-    from shutil import rmtree
-
-    for name in os.listdir(place):
-        path = place + b"/" + name
-        if os.path.isdir(path) and not os.path.islink(path):
-            rmtree(path)
-        else:
-            os.unlink(path)
+    directory = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in os.listdir(directory):
+            treeremoval.remove_at(directory, os.fsencode(name))
+    finally:
+        os.close(directory)
 
 
 # Where the copy of a file with several names lies, by the original's device and inode.

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Removing the files of a container or a volume, whoever they belong to.
+"""Removing trees of any depth, never by way of a link: what containers, volumes, layers and tries
+leave.
 
 What an ordinary user's container made may belong to the user's subordinate ids (subuid(5)), which
 only root of a user namespace that has them may remove.
@@ -9,10 +10,11 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 from launcher.typed import Final
 
-__all__ = ["remove"]
+__all__ = ["remove", "remove_at", "remove_own"]
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A container may nest directories far deeper than descriptors, or calls, can follow at once.
@@ -20,24 +22,48 @@ _DEEPEST: Final = 100
 
 
 def remove(path: bytes) -> None:
-    """Remove a directory and all that is in it, never by way of a link; nothing to do where it is
+    """Remove a directory and all that is in it, whoever it belongs to; nothing to do where it is
     gone. OSError.
-
-    Not shutil's, whose loading takes longer than an ordinary container's removal.
     """
     try:
-        _remove(path)
-    except FileNotFoundError:
-        if os.path.lexists(path):
-            raise
+        remove_own(path)
     except PermissionError:
         if os.geteuid() == 0:
             raise
         _remove_as_root_of_a_namespace(path)
 
 
-def _remove(path: bytes) -> None:
-    top = os.open(path, _DIRECTORY)
+def remove_own(path: bytes) -> None:
+    """As `remove`, of what the caller may remove itself.
+
+    Not shutil's, which follows no tree to its end, and whose loading takes longer than an ordinary
+    container's removal.
+    """
+    try:
+        _remove(path, None)
+    except FileNotFoundError:
+        if os.path.lexists(path):
+            raise
+
+
+def remove_at(directory: int, name: bytes) -> None:
+    """Remove what is called `name` in a directory, and if it is one all that is in it; nothing to
+    do where it is gone. OSError.
+    """
+    try:
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.EISDIR, errno.EPERM):
+            raise
+        if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            raise  # EPERM: it is immutable
+        _remove(name, directory)
+
+
+def _remove(path: bytes, parent: int | None) -> None:
+    top = os.open(path, _DIRECTORY, dir_fd=parent)
     try:
         # What lies too deep is moved up here, and is found the next time.
         while names := os.listdir(top):
@@ -45,7 +71,7 @@ def _remove(path: bytes) -> None:
                 _remove_in(top, os.fsencode(name), top, 0)
     finally:
         os.close(top)
-    os.rmdir(path)
+    os.rmdir(path, dir_fd=parent)
 
 
 def _remove_in(parent: int, name: bytes, top: int, depth: int) -> None:

@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from unionfs.cli.arguments import Arguments, Command, Flag
     from unionfs.cli.arguments import parse as parse_words
     from unionfs.config import MountConfig, SessionConfig
+    from unionfs.content import copy_content
     from unionfs.errors import UnionError, UsageError
     from unionfs.flatten import FlatItem, Flattened
     from unionfs.fuse.daemon import start as mount
@@ -104,6 +105,7 @@ __all__ = [
     "UnionError",
     "UsageError",
     "command_line",
+    "copy_content",
     "diff",
     "explain",
     "mount",
@@ -136,6 +138,7 @@ _ROOMS = {
     "UnionError": "errors",
     "UsageError": "errors",
     "command_line": "cli",
+    "copy_content": "content",
     "diff": "changes",
     "explain": "provenance",
     "mount": "fuse.daemon:start",

@@ -40,14 +40,21 @@ class Brake:
 
 
 def copy_content(
-    layer: Layer, source: int, target: int, size: int, step: Callable[[], None] | None = None
+    source: int,
+    target: int,
+    size: int,
+    layer: Layer | None = None,
+    step: Callable[[], None] | None = None,
 ) -> None:
-    """Copy the first ``size`` bytes of a file of ``layer``: extents shared, holes kept as holes.
+    """Copy the first ``size`` bytes of a file to an empty one: extents shared, holes kept as holes.
 
-    In this order: FICLONE (all of it), copy_file_range(2) extent by extent, read and write. `step`
-    is called before every piece, and may raise.
+    In this order: FICLONE (all of it), copy_file_range(2) extent by extent, read and write.
+
+    source, target -- descriptors to read and to write; the caller's
+    layer          -- the layer of the source, which remembers whether it can share extents
+    step           -- called before every piece, and may raise
     """
-    if size and layer.clones and _clone(layer, source, target):
+    if size and (layer is None or layer.clones) and _clone(layer, source, target):
         os.ftruncate(target, size)
         return
     if size <= _SMALL:
@@ -74,12 +81,13 @@ def copy_content(
         position = end
 
 
-def _clone(layer: Layer, source: int, target: int) -> bool:
+def _clone(layer: Layer | None, source: int, target: int) -> bool:
     try:
         calls.clone_file(source, target)
     except OSError as error:
         if error.errno in (errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.ENOSYS):
-            layer.clones = False
+            if layer is not None:
+                layer.clones = False
         elif error.errno not in (errno.EINVAL, errno.EPERM, errno.EBADF, errno.ETXTBSY):
             raise
         return False

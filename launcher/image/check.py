@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator
 from itertools import islice
 
+from launcher import treeremoval
 from launcher.image import catalog, compression, config, layermarks, layout, limits
 from launcher.image.catalog import LayerRow
 from launcher.image.compare import differences
@@ -151,9 +152,8 @@ def _replace(store: Store, layer: LayerRow, fresh: bytes) -> None:
 
 
 def _remove(path: bytes) -> None:
-    from shutil import rmtree
-
-    rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):  # what is left is found by a collection
+        treeremoval.remove_own(path)
 
 
 def _plain(store: Store, layer: LayerRow, stack: contextlib.ExitStack) -> int:

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable
 
-from launcher import events
+from launcher import events, treeremoval
 from launcher.errors import LaunchError
 from launcher.image import catalog, layout
 from launcher.image.catalog import ImageRow
@@ -184,8 +184,6 @@ def _used_by_containers(paths: Paths) -> set[str] | None:
 
 def _throw_away(paths: Paths, path: bytes) -> int:
     """Remove a file or a tree; a tree in one step out of sight first. Its size in bytes."""
-    from shutil import rmtree
-
     from launcher.diskuse import content_size
 
     if not os.path.isdir(path) or os.path.islink(path):
@@ -195,5 +193,5 @@ def _throw_away(paths: Paths, path: bytes) -> int:
     aside = layout.incoming(paths) + b"/gone-" + os.urandom(6).hex().encode()
     os.rename(path, aside)
     size = content_size(aside)
-    rmtree(aside)
+    treeremoval.remove_own(aside)
     return size

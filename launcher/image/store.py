@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import time
 
-from launcher import database
+from launcher import database, treeremoval
 from launcher.image import catalog, config, layermarks, layout, limits
 from launcher.image.arrival import Arrival, Arrived
 from launcher.image.catalog import ImageRow, LayerRow
@@ -307,9 +307,7 @@ class Adding:
     def _remove(self, path: bytes) -> None:
         del self._made[path]
         if os.path.isdir(path) and not os.path.islink(path):
-            from shutil import rmtree
-
-            rmtree(path)
+            treeremoval.remove_own(path)
         else:
             os.unlink(path)
 

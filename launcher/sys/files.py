@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Calls on files that the standard library lacks: paths that cannot leave a tree, renames with
-flags, reflinks, and discs."""
+flags, and discs."""
 
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import struct
 
@@ -20,7 +19,6 @@ __all__ = [
     "NO_XDEV",
     "RENAME_EXCHANGE",
     "RENAME_NOREPLACE",
-    "clone_file",
     "openat2",
     "renameat2",
     "start_writeback",
@@ -40,7 +38,6 @@ RENAME_NOREPLACE: Final = 1
 RENAME_EXCHANGE: Final = 2
 
 _RANGE_WRITE: Final = 2
-_FICLONE: Final = 0x40049409
 
 _slow: Final = ctypes.CDLL(None, use_errno=True)  # gives up the interpreter lock meanwhile
 
@@ -61,11 +58,6 @@ def renameat2(olddir: int, old: bytes, newdir: int, new: bytes, flags: int = 0) 
     """rename(2) with flags; EINVAL where the filesystem does not know one."""
     if _slow.renameat2(olddir, old, newdir, new, ctypes.c_uint(flags)) != 0:
         raise failure(old)
-
-
-def clone_file(source: int, target: int) -> None:
-    """Let `target` share all of `source`'s extents (ioctl_ficlone(2))."""
-    fcntl.ioctl(target, _FICLONE, source)
 
 
 def start_writeback(fd: int, offset: int, length: int) -> None:

@@ -17,6 +17,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 
+from launcher import treeremoval
 from launcher.sys.files import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2, syncfs
 from launcher.trial import copying
 from launcher.trial.changes import Item, below
@@ -250,7 +251,7 @@ class _Carrier:
     def prepare(self, step: Step) -> None:
         """Make the new object under its hidden name."""
         with self._parent(step.path) as (directory, _):
-            copying.remove_tree(directory, step.temporary)
+            treeremoval.remove_at(directory, step.temporary)
             if step.link is None or not self._link(step, directory):
                 assert self._view is not None
                 copying.make_from_view(
@@ -317,7 +318,7 @@ class _Carrier:
                 if not rename_free(directory, step.temporary, directory, name):
                     raise _Refused(_TAKEN)
             elif step.type == "directory" and current.is_directory:
-                copying.remove_tree(directory, step.temporary)
+                treeremoval.remove_at(directory, step.temporary)
                 self._journal.note(step, DONE, merged=True)
                 return
             else:
@@ -503,7 +504,7 @@ class _Carrier:
         """Remove what a step that failed has left under its hidden name."""
         if step.op == PUT and not self.has_happened(step):
             with self._parent(step.path) as (directory, _):
-                copying.remove_tree(directory, step.temporary)
+                treeremoval.remove_at(directory, step.temporary)
 
     def sync_directories(self) -> None:
         """Have the new names on disc."""
@@ -558,8 +559,8 @@ def keep_object(directory: int, name: bytes, kept: int, number: int) -> bool:
             if error.errno != errno.EXDEV:
                 raise
         partial = place + b".part"
-        copying.remove_tree(kept, partial)
+        treeremoval.remove_at(kept, partial)
         copying.copy_tree(directory, name, kept, partial)
         os.rename(partial, place, src_dir_fd=kept, dst_dir_fd=kept)
-    copying.remove_tree(directory, name)
+    treeremoval.remove_at(directory, name)
     return True

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import unionfs
-from launcher.sys.files import clone_file
+from launcher import treeremoval
 from launcher.trial.view import View
 from launcher.typed import Final, NamedTuple
 
@@ -26,19 +26,14 @@ __all__ = [
     "give",
     "make",
     "make_from_view",
-    "remove_tree",
     "traits_of_host",
     "traits_of_view",
 ]
 
-_CHUNK: Final = 1 << 20
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _UNSUPPORTED: Final = frozenset((errno.ENOTSUP, errno.ENOSYS))
 # The security module sets its own where a file is made, and refuses to be without.
 _LABELS: Final = frozenset((b"security.selinux", b"security.SMACK64", b"security.apparmor"))
-_NO_CLONE: Final = frozenset(
-    (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM)
-)
 
 
 class Traits(NamedTuple):
@@ -185,7 +180,7 @@ def make(
         try:
             if content is not None:
                 with content() as source:
-                    _copy_content(source, fd, traits.size)
+                    unionfs.copy_content(source, fd, traits.size)
             give(directory, name, traits)
             if sync:
                 os.fsync(fd)
@@ -204,7 +199,7 @@ def make(
 
 def _discard(directory: int, name: bytes) -> None:
     with contextlib.suppress(OSError):
-        remove_tree(directory, name)
+        treeremoval.remove_at(directory, name)
 
 
 def make_from_view(
@@ -215,48 +210,6 @@ def make_from_view(
     traits = traits_of_view(view, node, status)
     make(directory, name, traits, lambda: view.content(node), sync=sync)
     return traits
-
-
-def _copy_content(source: int, target: int, size: int) -> None:
-    """Shared where the filesystem can, else copied extent by extent; holes stay holes."""
-    try:
-        clone_file(source, target)
-        return
-    except OSError as error:
-        if error.errno not in _NO_CLONE:
-            raise
-    os.ftruncate(target, size)
-    offset = 0
-    while offset < size:
-        try:
-            start = os.lseek(source, offset, os.SEEK_DATA)
-            end = os.lseek(source, start, os.SEEK_HOLE)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # only a hole is left
-                return
-            if error.errno != errno.EINVAL:
-                raise
-            start, end = offset, size
-        _copy_range(source, target, start, min(end, size))
-        offset = end
-
-
-def _copy_range(source: int, target: int, start: int, end: int) -> None:
-    in_kernel = True
-    while start < end:
-        if in_kernel:
-            try:
-                done = os.copy_file_range(source, target, end - start, start, start)
-            except OSError as error:
-                if error.errno not in _NO_CLONE:
-                    raise
-                in_kernel = False
-                continue
-        else:
-            done = os.pwrite(target, os.pread(source, min(_CHUNK, end - start), start), start)
-        if done == 0:  # it has become shorter
-            return
-        start += done
 
 
 def copy_tree(source: int, name: bytes, target: int, new: bytes) -> None:
@@ -326,50 +279,3 @@ def _copy_one(source: int, name: bytes, traits: Traits, target: int, new: bytes)
             os.close(fd)
 
     make(target, new, traits, content)
-
-
-def remove_tree(directory: int, name: bytes) -> None:
-    """Remove `name` and all below it, without following symlinks; any depth. Missing is fine."""
-    try:
-        os.unlink(name, dir_fd=directory)
-        return
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        if error.errno not in (errno.EISDIR, errno.EPERM):
-            raise
-        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        if not stat.S_ISDIR(found.st_mode):  # EPERM: it is immutable
-            raise
-    names, fds = [name], [directory]
-    try:
-        while names:
-            fd = os.open(names[-1], _DIRECTORY, dir_fd=fds[-1])
-            try:
-                inner = _unlink_entries(fd)
-            except BaseException:
-                os.close(fd)
-                raise
-            if inner is not None:
-                fds.append(fd)
-                names.append(inner)
-                continue
-            os.close(fd)
-            os.rmdir(names.pop(), dir_fd=fds[-1])
-            if len(fds) > 1:
-                os.close(fds.pop())
-    finally:
-        for fd in fds[1:]:
-            os.close(fd)
-
-
-def _unlink_entries(fd: int) -> bytes | None:
-    """Unlink every non-directory; the name of a directory that is left, or None."""
-    inner: bytes | None = None
-    for name in os.listdir(b"/proc/self/fd/%d" % fd):
-        found = os.stat(name, dir_fd=fd, follow_symlinks=False)
-        if stat.S_ISDIR(found.st_mode):
-            inner = name
-        else:
-            os.unlink(name, dir_fd=fd)
-    return inner

@@ -18,11 +18,11 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import stat
 import time
 from collections.abc import Iterator
 
+from launcher import treeremoval
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.typed import Any, Final, NamedTuple
@@ -137,7 +137,8 @@ def create(
                 os.mkdir(path, 0o700)
             _look_like(trial.upper(number), places[number].lower)
     except OSError as error:
-        shutil.rmtree(directory, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            treeremoval.remove_own(directory)
         raise LaunchError("keep a try in", directory, error) from error
     save(trial)
     return trial
@@ -360,14 +361,14 @@ def remove(trial: Trial) -> None:
 
 def _remove_tree(directory: bytes) -> None:
     try:
-        shutil.rmtree(directory)
+        treeremoval.remove_own(directory)
     except PermissionError:
         if os.geteuid() == 0:
             raise
         # What a union of an ordinary user's had made for itself when it was killed.
         from launcher.trial.users import within
 
-        within(lambda: shutil.rmtree(directory))
+        within(lambda: treeremoval.remove_own(directory))
 
 
 def sweep(paths: Paths) -> None:

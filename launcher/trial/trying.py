@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 
+from launcher import treeremoval
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.trial import changes, mounts, record, stage
@@ -51,7 +51,8 @@ def attempt(paths: Paths, base: bytes, args: tuple[bytes, ...], network: str) ->
             masked = tuple(inner for path in hidden if (inner := _inside(path, base)) is not None)
             ended = stage.run(trial, seen.shown, masked, paths)
         except BaseException:
-            shutil.rmtree(trial.directory, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                treeremoval.remove_own(trial.directory)
             raise
         trial = trial._replace(finished=time.time_ns(), status=ended.status)
         record.save(trial)

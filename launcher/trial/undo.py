@@ -12,6 +12,7 @@ import errno
 import os
 from collections.abc import Iterator
 
+from launcher import treeremoval
 from launcher.errors import LaunchError
 from launcher.trial import copying
 from launcher.trial.carry import CHANGED, exchange, rename_free, settle
@@ -253,7 +254,7 @@ class _Return:
                 if not self._is_ours(step, look(directory, step.temporary)):
                     rename_free(directory, step.temporary, directory, name)
                     raise _Refused(CHANGED)
-            copying.remove_tree(directory, step.temporary)
+            treeremoval.remove_at(directory, step.temporary)
 
     def _put_back(self, step: Step) -> None:
         """What was replaced comes back, and what replaced it goes."""
@@ -295,13 +296,13 @@ class _Return:
         if found is not None and found.is_directory and not self._force:
             os.rmdir(step.temporary, dir_fd=directory)
         else:
-            copying.remove_tree(directory, step.temporary)
+            treeremoval.remove_at(directory, step.temporary)
 
     def _fetch(self, step: Step, directory: int) -> None:
         """Bring what a step kept to its hidden name, moved or copied."""
         place = b"%d" % step.number
         if look(self._journal.kept, place) is not None:
-            copying.remove_tree(directory, step.temporary)
+            treeremoval.remove_at(directory, step.temporary)
             try:
                 os.rename(
                     place, step.temporary, src_dir_fd=self._journal.kept, dst_dir_fd=directory

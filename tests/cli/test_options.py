@@ -161,10 +161,10 @@ def test_what_an_ordinary_user_gets() -> None:
     "option",
     (
         b"defaults auto noauto user user=joe users nouser owner group nofail _netdev comment=x"
-        b" x-systemd.automount X-mount.mkdir=755 silent loud nomand iversion noiversion symfollow seclabel"
+        b" x-systemd.automount X-mount.mkdir=755 silent loud nomand iversion noiversion symfollow"
         b" default_permissions nonempty static_nlink kernel_cache use_ino readdir_ino norelatime"
         b" xino=on xino=auto uuid=null nfs_export=off verity=off xattr_permissions=0 async"
-        b" timeout=1.5 fast_ino=1 threaded=0 writeback=1"
+        b" timeout=1.5 fast_ino=1 threaded=0 writeback=1 seclabel"
     ).split(),
 )
 def test_ignored(option: bytes) -> None:

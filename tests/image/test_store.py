@@ -100,6 +100,14 @@ def test_no_container_is_made_of_an_image_that_goes_meanwhile(
     assert os.path.isdir(found.layers[0])
 
 
+@pytest.mark.slow
+def test_a_layer_deeper_than_calls_can_follow_goes_too(store: Store, paths: Paths) -> None:
+    deep = b"a/" * 1100
+    make_image(store, archive(lambda writer: writer.add(Entry(deep, tar.DIRECTORY))), name="deep:1")
+    remove(store, "deep:1", force=False)
+    assert [name for name in _files(paths) if "incoming" in name or "layers" in name] == []
+
+
 def test_one_of_several_names_is_only_taken_away(store: Store) -> None:
     image, _ = make_image(store, _layer("x"), name="x:1")
     make_image(store, _layer("x"), name="y:1")

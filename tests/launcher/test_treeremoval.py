@@ -43,6 +43,23 @@ def test_a_tree_deeper_than_descriptors_reach(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_a_name_in_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "tree/sub").mkdir(parents=True)
+    (tmp_path / "tree/sub/file").write_text("")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to("tree")
+    here = os.open(tmp_path, os.O_PATH)
+    try:
+        for name in (b"link", b"file", b"gone"):
+            treeremoval.remove_at(here, name)
+        assert os.listdir(tmp_path) == ["tree"]
+        assert os.listdir(tmp_path / "tree/sub") == ["file"]
+        treeremoval.remove_at(here, b"tree")
+    finally:
+        os.close(here)
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_file_is_no_tree(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError):
