@@ -35,7 +35,7 @@ def test_memory(lamina: Lamina) -> None:
 
 
 def test_processes(lamina: Lamina) -> None:
-    text = "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 9 & done; kill $(jobs -p); echo made"
+    text = "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 1000 & done; kill $(jobs -p); echo made"
     ended = lamina.call("run", "--rm", "--pids-limit", "6", "busybox", "sh", "-c", text)
     assert "can't fork" in ended.err
     assert lamina.call("run", "--rm", "busybox", "sh", "-c", text).out == "made\n"

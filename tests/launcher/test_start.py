@@ -115,13 +115,17 @@ def test_signals_reach_it(root: Path) -> None:
 
 
 def test_init_reaps_orphans(root: Path) -> None:
-    # An orphan ends while the program, which waits for nobody, goes on.
+    # An orphan ends once the program, which waits for nobody, has begun.
     text = (
-        "(sleep 0.5; for s in /proc/[0-9]*/stat; do cut -d' ' -f3 $s; done | grep -c Z) &"
-        " sh -c 'sleep 0.1 & exec true'; echo $$; exec sleep 1"
+        "mkfifo /dev/shm/go /dev/shm/end; echo $$;"
+        " orphan=$(sh -c 'grep -q . /dev/shm/go > /dev/null & echo $!');"
+        " (until grep -q ^grep /proc/$$/cmdline; do sleep 0.01; done; echo x > /dev/shm/go;"
+        " %s; echo so; echo x > /dev/shm/end) & exec grep -q . /dev/shm/end"
     )
-    assert run(spec(root, box.process(text, init=True))).lines == ["2", "0"]
-    assert run(spec(root, box.process(text))).lines == ["1", "1"]
+    gone = "while [ -e /proc/$orphan ]; do sleep 0.01; done"
+    assert run(spec(root, box.process(text % gone, init=True))).lines == ["2", "so"]
+    dead = "until grep -q 'State:.Z' /proc/$orphan/status; do sleep 0.01; done"
+    assert run(spec(root, box.process(text % dead))).lines == ["1", "so"]
 
 
 def test_init_passes_signals_and_statuses_on(root: Path) -> None:

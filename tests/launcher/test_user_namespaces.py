@@ -185,7 +185,7 @@ def test_an_ordinary_users_limits(account: Path) -> None:
     def as_user() -> tuple[list[bytes], tuple[str, ...], int | None, str]:
         become_ordinary()
         maps = idmap.of_caller()
-        made = box.process("cat /proc/self/cgroup; for i in 1 2 3 4 5 6 7; do sleep 5 & done")
+        made = box.process("cat /proc/self/cgroup; for i in 1 2 3 4 5 6 7; do sleep 1000 & done")
         described = spec(account, made, uid_mappings=maps.uid, gid_mappings=maps.gid)
         described = described._replace(namespaces=(*described.namespaces, Namespace("user")))
         with Group.create("limited", Resources(pids=5)) as group:

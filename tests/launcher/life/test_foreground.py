@@ -153,7 +153,7 @@ def test_a_terminal_is_real(lamina: Lamina) -> None:
         terminal.read_until(b"31 97")
         ioctl(terminal.slave, termios.TIOCSWINSZ, struct.pack("=4H", 20, 70, 0, 0))
         terminal.process.send_signal(signal.SIGWINCH)
-        terminal.type(b"sleep 0.3; stty size\r")
+        terminal.type(b"until stty size | grep '20 7''0'; do sleep 0.1; done\r")
         terminal.read_until(b"20 70")
         terminal.type(b"echo as''leep; sleep 1000\r")
         terminal.read_until(b"asleep")  # said by then: the line editor has let the terminal go
