@@ -113,9 +113,20 @@ def scan(stack: Stack, directory: Directory, most: int = sys.maxsize) -> Scanned
 
 def _scan_alone(stack: Stack, directory: Directory, part: Part) -> Scanned:
     """`scan` where there is nothing to merge, which is most directories."""
+    rows, numbers = _rows_alone(stack, directory, part)
+    types = dict(rows)
+    return Scanned(dict.fromkeys(types, -1), types, numbers)
+
+
+def _rows_alone(
+    stack: Stack, directory: Directory, part: Part
+) -> tuple[list[tuple[bytes, int]], dict[bytes, int]]:
+    """Names with their types, and their numbers, of a directory with nothing to merge."""
     filesystem = part.layer.filesystem
-    listed = [found for found in entries(stack, part) if found[1] != _WHITEOUT]
-    types = {name: kind for name, kind, _ in listed}
+    if stack.marks.wh or part.xwhiteouts:
+        listed = [found for found in entries(stack, part) if found[1] != _WHITEOUT]
+    else:
+        listed = _unmarked(stack, part)
     # See `scan` for which numbers are certain.
     if part.layer.index == 0 and directory.impure:
         numbers = {}
@@ -128,7 +139,38 @@ def _scan_alone(stack: Stack, directory: Directory, part: Part) -> Scanned:
             for name, kind, real in listed
             if private or kind != DT_DIRECTORY
         }
-    return Scanned(dict.fromkeys(types, -1), types, numbers)
+    return [(name, kind) for name, kind, _ in listed], numbers
+
+
+def _unmarked(stack: Stack, part: Part) -> list[tuple[bytes, int, int]]:
+    """`entries` of a part where only devices can be whiteouts, without them: at twice the speed."""
+    try:
+        fd = part.open()
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return []
+    listed: list[tuple[bytes, int, int]] = []
+    add = listed.append
+    with os.scandir(b"/proc/self/fd/%d" % fd) as found:
+        for entry in found:
+            if not entry.is_symlink():
+                # Nothing is followed here; to say so would cost a call twice the time.
+                if entry.is_file():
+                    add((entry.name, _DT_REGULAR, entry.inode()))
+                    continue
+                if entry.is_dir():
+                    add((entry.name, DT_DIRECTORY, entry.inode()))
+                    continue
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if not stack.marks.is_whiteout(part, entry.name, status):
+                    add((entry.name, status.st_mode >> 12, entry.inode()))
+            else:
+                add((entry.name, _DT_SYMLINK, entry.inode()))
+    return listed
 
 
 def load_names(stack: Stack, directory: Directory, most: int = sys.maxsize) -> Names | None:
@@ -175,9 +217,12 @@ class Listing:
             return
         if stack.descriptors.full:
             stack.descriptors.trim()
+        if len(node.parts) == 1:
+            rows, self.numbers = _rows_alone(stack, node, node.parts[0])
+            listed += rows
+            return
         scanned = scan(stack, node)
         assert scanned is not None
-        if len(node.parts) > 1:
-            stack.remember_names(node, scanned.names)
+        stack.remember_names(node, scanned.names)
         listed += scanned.types.items()
         self.numbers = scanned.numbers

@@ -184,7 +184,7 @@ def test_statx_carries_birth_time_only_where_there_is_one() -> None:
 def test_directory_records_are_aligned(length: int) -> None:
     name = b"n" * length
     for record in (
-        replies.dirent(1, 8, 1, name),
+        replies.BARE[len(name)](1, 1, len(name), 8, name),
         replies.direntplus(7, EXAMPLE, 5, 2, name),
         replies.bare_direntplus(1, 8, 1, name),
     ):

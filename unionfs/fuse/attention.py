@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from time import monotonic_ns
 
-from unionfs.typed import Final
+from unionfs.typed import Final, NamedTuple
 
 SLEEP: Final = 0
 """Sleep at once; the scheduler chooses where to wake."""
@@ -29,13 +29,25 @@ PAUSE_NS: Final = 20_000_000
 """After so long without a request the caller may be another, and elsewhere."""
 _CONFIDENCE: Final = 16
 _LOAD_EVERY_NS: Final = 2_000_000
-# A trial: so many requests in one manner, after some to get used to it; rounds of each.
-_SETTLE: Final = 8
-_TRIAL: Final = 32
-_ROUNDS: Final = 3
+
+
+class Trial(NamedTuple):
+    """How the manners are compared: so many requests in one, after some to get used to it; rounds
+    of each. The two numbers of requests are never the same."""
+
+    settle: int
+    length: int
+    rounds: int
+
+
+# At first a guess will do, so that not half of a short piece of work is served in a bad manner.
+_GUESS: Final = Trial(4, 12, 2)
+_FULL: Final = Trial(8, 32, 3)
 # Requests between two looks at where the caller is and whether the manner is still as good.
 _LOOK: Final = 64
-# Looks until all manners are tried again: first, and at most where the same one wins each time.
+# Looks until all manners are tried again: after the guess, after the next trial, and at most, where
+# the same one wins each time.
+_AT_ONCE: Final = 8
 _SOON: Final = 32
 _LATE: Final = 512
 # A manner must be better by this much to take the place of the present one.
@@ -111,6 +123,7 @@ class Attention:
         "_looks",
         "_spin",
         "_taken",
+        "_trial",
         "_trials",
         "_until_trial",
         "_worse",
@@ -120,7 +133,8 @@ class Attention:
 
     def __init__(self, spin: Spin) -> None:
         self.manner = SLEEP
-        self.window = _SETTLE
+        self._trial = _GUESS
+        self.window = _GUESS.settle
         self._spin = spin
         self._allowed = os.sched_getaffinity(0)
         self._cpu = -1
@@ -161,24 +175,30 @@ class Attention:
             self._adopt(SLEEP, 0)
             return
         self._taken = dict.fromkeys(manners, 0)
-        self._trials = manners * _ROUNDS
-        self._enter(self._trials[-1], _SETTLE)
+        self._trials = manners * self._trial.rounds
+        self._enter(self._trials[-1], self._trial.settle)
 
     def _judge_trial(self, spent: int) -> None:
-        if self.window == _SETTLE:
-            self.window = _TRIAL
+        trial = self._trial
+        if self.window == trial.settle:
+            self.window = trial.length
             return
         self._taken[self._trials.pop()] += spent
         if self._trials:
-            self._enter(self._trials[-1], _SETTLE)
+            self._enter(self._trials[-1], trial.settle)
             return
         taken = self._taken
         best = min(taken, key=taken.__getitem__)
         if self._kept in taken and taken[best] > _BETTER * taken[self._kept]:
             best = self._kept
-        self._until_trial = min(2 * self._until_trial, _LATE) if best == self._kept else _SOON
+        if trial is _GUESS:
+            self._trial, self._until_trial = _FULL, _AT_ONCE
+        elif best == self._kept:
+            self._until_trial = min(max(2 * self._until_trial, _SOON), _LATE)
+        else:
+            self._until_trial = _SOON
         self._kept = best
-        self._adopt(best, taken[best] * _LOOK // (_TRIAL * _ROUNDS))
+        self._adopt(best, taken[best] * _LOOK // (trial.length * trial.rounds))
 
     def _adopt(self, manner: int, expected: int) -> None:
         """Keep a manner for a while, in which a window is expected to take so many ns."""

@@ -22,8 +22,9 @@ _created = wire.CREATE_REPLY.pack
 _attr = wire.ATTR_REPLY.pack
 _direntplus = wire.DIRENTPLUS.pack
 _statx = wire.STATX_REPLY.pack
-_BARE: Final = wire.Records(0)
-_BARE_PLUS: Final = wire.Records(wire.ENTRY_OUT.size)
+# Length of a name → what packs (ino, offset, length, type, name) to a record of a listing.
+BARE: Final = wire.Records(0)
+BARE_PLUS: Final = wire.Records(wire.ENTRY_OUT.size)
 _PADDING: Final = tuple(bytes(length) for length in range(8))
 _NOTHING: Final = wire.ENTRY_OUT.pack(0, 0, FOREVER, 0, *[0] * 18)
 _HEADER: Final = wire.OUT_HEADER.pack
@@ -232,10 +233,4 @@ def direntplus(node: int, found: Stat, attr_for: int, offset: int, name: bytes) 
 def bare_direntplus(ino: int, kind: int, offset: int, name: bytes) -> bytes:
     """A record of READDIRPLUS that tells a name and its type alone, and counts no lookup."""
     length = len(name)
-    return _BARE_PLUS[length](ino, offset, length, kind, name)
-
-
-def dirent(ino: int, kind: int, offset: int, name: bytes) -> bytes:
-    """One record of READDIR, padded."""
-    length = len(name)
-    return _BARE[length](ino, offset, length, kind, name)
+    return BARE_PLUS[length](ino, offset, length, kind, name)

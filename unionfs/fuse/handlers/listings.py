@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+from itertools import islice
 from time import monotonic_ns
 
 from unionfs.fuse import replies, wire
@@ -77,7 +78,7 @@ class Listings:
         # The kernel asks so at the start of every directory, and later where it has seen lookups.
         if not place and not self._appetite.for_attributes():
             self._appetite.told_barely(number, len(order.rows) - len(_DOTS))
-            return self._names(head, node, order, place, size, _PLUS, replies.bare_direntplus)
+            return self._names(head, node, order, place, size, _PLUS, replies.BARE_PLUS)
         rows, find, unsettled = order.rows, self._find, self._unsettled
         records: list[bytes] = []
         room = size
@@ -112,7 +113,7 @@ class Listings:
         number = head[NODE]
         node = self._nodes[number]
         order = self._order(node, number, place)
-        return self._names(head, node, order, place, size, _BARE, replies.dirent)
+        return self._names(head, node, order, place, size, _BARE, replies.BARE)
 
     def _names(
         self,
@@ -122,23 +123,25 @@ class Listings:
         place: int,
         room: int,
         overhead: int,
-        record: Callable[[int, int, int, bytes], bytes],
+        packed: wire.Records,
     ) -> Answer:
         """Tell names and types, as many as there is room for.
 
         overhead -- bytes of a record around its name, and padding
         """
-        rows, numbers = order.rows, order.numbers
+        numbers, places = order.numbers.get, order.places
         records: list[bytes] = []
+        add = records.append
         index = order.after(place)
-        while index < len(rows):
-            name, kind = rows[index]
-            room -= (overhead + len(name)) & ~7
+        for name, kind in islice(order.rows, index, None):
+            length = len(name)
+            room -= (overhead + length) & ~7
             if room < 0:
                 break
-            ino = numbers.get(name) or self._ino(node, name)
-            records.append(record(ino, kind, order.place(index), name))
+            behind = index + 1 if places is None else places[index]
             index += 1
+            ino = numbers(name) or self._ino(node, name)
+            add(packed[length](ino, behind, length, kind, name))
         return self._told(head, order, index, records)
 
     def _told(self, head: Head, order: Order, index: int, records: list[bytes]) -> Answer:
@@ -149,6 +152,10 @@ class Listings:
 
     def _ino(self, node: Node, name: bytes) -> int:
         """The d_ino of a name, which agrees with its st_ino."""
+        if name == b".":
+            return node.ino
+        if name == b"..":
+            return (node.parent or node).ino
         try:
             found = self._find(node, name)
         except OSError:
