@@ -60,12 +60,14 @@ class Descriptors:
 
     limit -- soft bound; `trim` brings the number down to it. It runs only where no verb holds a
              bare descriptor number, so a number is never closed under a caller.
+    full  -- whether `trim` has something to do
     """
 
-    __slots__ = ("_open", "limit")
+    __slots__ = ("_open", "full", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.full = False
         self._open: dict[Part, None] = {}
 
     def __len__(self) -> int:
@@ -73,17 +75,16 @@ class Descriptors:
 
     def add(self, part: Part) -> None:
         self._open[part] = None
+        if len(self._open) > self.limit:
+            self.full = True
 
     def drop(self, part: Part) -> None:
         self._open.pop(part, None)
 
-    @property
-    def full(self) -> bool:
-        return len(self._open) > self.limit
-
     def trim(self) -> None:
         while len(self._open) > self.limit:
             next(iter(self._open)).close()
+        self.full = False
 
     def close(self) -> None:
         for part in list(self._open):

@@ -17,9 +17,10 @@ from unionfs.layer import Part
 from unionfs.links import indexed_place, joins_names, read_links
 from unionfs.marks import DirectoryMarks, FileMarks, exists
 from unionfs.node import DT_DIRECTORY, Directory, Node
+from unionfs.origin import public_ino
 from unionfs.readdir import load_names
 from unionfs.stack import NAMES_LIMIT, Stack
-from unionfs.typed import Final, NamedTuple
+from unionfs.typed import Final, NamedTuple, Sequence
 
 NAME_MAX: Final = 255
 # After so many lookups that had to ask several layers, a directory's name map is read.
@@ -67,6 +68,7 @@ def find(stack: Stack, parent: Directory, name: bytes) -> Found | None:
         return None
     if stack.descriptors.full:
         stack.descriptors.trim()
+    candidates: Sequence[Part]
     parts = candidates = parent.parts
     table = parent.names
     if table is None and len(parts) > 1:
@@ -80,8 +82,10 @@ def find(stack: Stack, parent: Directory, name: bytes) -> Found | None:
         where = table.get(name)
         if where is None:
             return None
-        rows = (where,) if isinstance(where, int) else where
-        candidates = [parts[index] for index in rows]
+        if isinstance(where, int):
+            candidates = (parts[where],)
+        else:
+            candidates = [parts[index] for index in where]
     marks = stack.marks
     if marks.wh and marks.reserved(name):
         return None
@@ -122,7 +126,7 @@ def _directory(
     stack: Stack,
     parent: Directory,
     name: bytes,
-    candidates: list[Part],
+    candidates: Sequence[Part],
     position: int,
     found: os.stat_result,
 ) -> Found:
@@ -175,7 +179,9 @@ def _refuse_redirect(stack: Stack, parent: Directory, part: Part, redirect: byte
         raise OSError(errno.EPERM, os.strerror(errno.EPERM), redirect)
 
 
-def _next_directory(stack: Stack, candidates: list[Part], start: int, name: bytes) -> int | None:
+def _next_directory(
+    stack: Stack, candidates: Sequence[Part], start: int, name: bytes
+) -> int | None:
     """Where the merge goes on: the next candidate with a directory, if nothing ends it before."""
     for position in range(start, len(candidates)):
         part = candidates[position]
@@ -244,9 +250,10 @@ def _beneath(stack: Stack, above: int, path: bytes) -> list[Part]:
 
 def node_of(stack: Stack, parent: Directory, name: bytes, found: Found) -> Node:
     """The living node of what was found, or a new one."""
-    part, real = found.part, found.stat.st_ino
-    if found.marks is not None:
+    part, status, _, marks = found
+    if marks is not None:
         return _directory_node(stack, parent, name, found)
+    real = status.st_ino
     layer = part.layer
     if layer.index == 0:
         node = stack.living(layer, real)
@@ -254,10 +261,10 @@ def node_of(stack: Stack, parent: Directory, name: bytes, found: Found) -> Node:
             if node.fd >= 0 and node.links is None:
                 stack.relocate(node, parent, part, name)
             return node
-        return _upper_node(stack, parent, name, part, found.stat)
-    ino = origin.public_ino(layer.filesystem, real)
+        return _upper_node(stack, parent, name, part, status)
+    ino = public_ino(layer.filesystem, real)
     apart = False
-    if found.stat.st_nlink > 1:
+    if status.st_nlink > 1:
         if stack.work is not None and stack.work.indexed:
             place = indexed_place(stack, part, name)
             if place is not None:
@@ -266,7 +273,7 @@ def node_of(stack: Stack, parent: Directory, name: bytes, found: Found) -> Node:
     node = stack.apart(parent, name) if apart else stack.living(layer, real, ino)
     if node is not None:
         return node
-    mode = found.stat.st_mode
+    mode = status.st_mode
     node = Node(0, ino, real, mode >> 12, parent, part, name)
     if apart:
         stack.keep_apart(node)
@@ -280,14 +287,14 @@ def _directory_node(stack: Stack, parent: Directory, name: bytes, found: Found) 
     shown = parts[0]
     real = found.stat.st_ino
     layer = found.part.layer
-    ino = origin.public_ino(layer.filesystem, real)
+    ino = public_ino(layer.filesystem, real)
     if layer.index == 0:
         living = stack.living(layer, real)
         if living is not None:
             return living
         if len(parts) > 1:
             shown = parts[1]
-            ino = origin.public_ino(shown.layer.filesystem, os.stat(shown.open()).st_ino)
+            ino = public_ino(shown.layer.filesystem, os.stat(shown.open()).st_ino)
     living = stack.living(layer, real, ino)
     if living is not None:
         for part in parts:
@@ -307,7 +314,7 @@ def _upper_node(
 ) -> Node:
     """A node for an upper object: its number may be that of where it came from."""
     layer = part.layer
-    ino = origin.public_ino(layer.filesystem, found.st_ino)
+    ino = public_ino(layer.filesystem, found.st_ino)
     node = Node(0, ino, found.st_ino, found.st_mode >> 12, parent, part, name)
     marks = stack.marks.of_file(node.part.open(), node.name)
     if marks.origin is not None:
@@ -387,7 +394,7 @@ def _origin_ino(stack: Stack, parent: Directory, name: bytes, mark: bytes) -> in
         if exists(part.open(), name):
             if origin.encode(part.layer, part.open(), name) == mark:
                 found = os.stat(name, dir_fd=part.open(), follow_symlinks=False)
-                return origin.public_ino(part.layer.filesystem, found.st_ino)
+                return public_ino(part.layer.filesystem, found.st_ino)
             break
     decoded = origin.decode(mark)
     if decoded is None:
@@ -396,7 +403,7 @@ def _origin_ino(stack: Stack, parent: Directory, name: bytes, mark: bytes) -> in
     if resolved is None:
         return None
     layer, found = resolved
-    return origin.public_ino(layer.filesystem, found.st_ino)
+    return public_ino(layer.filesystem, found.st_ino)
 
 
 def _find_data(stack: Stack, node: Node, parent: Directory, name: bytes) -> None:

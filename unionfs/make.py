@@ -19,11 +19,14 @@ from unionfs.layer import proc_path
 from unionfs.light import contextlib
 from unionfs.links import write_links
 from unionfs.lookup import find
-from unionfs.node import Caller, Directory, File, Node
+from unionfs.node import DT_DIRECTORY, Caller, Directory, File, Node
 from unionfs.origin import public_ino
 from unionfs.stack import Stack
 from unionfs.sys import calls
-from unionfs.typed import Callable
+from unionfs.typed import Callable, Final
+
+_PASSED_ON: Final = os.O_ACCMODE | os.O_SYNC | os.O_DSYNC
+_SAFELY: Final = os.O_CLOEXEC | os.O_NOFOLLOW
 
 Maker = Callable[[int, bytes, int], int]
 """Makes an object at (dirfd, name) with a mode; returns an open descriptor, or -1."""
@@ -60,21 +63,32 @@ def make(
 
     Raises EEXIST if the name is taken, and whatever the upper filesystem says.
     """
-    may_make(stack, parent, name)
-    if parent.merged and find(stack, parent, name) is not None:
+    marks = stack.marks
+    if not stack.writable or parent.gone or marks.wh:
+        may_make(stack, parent, name)
+    table = parent.names
+    # A name that the map does not have is free: nobody has to be asked.
+    asked = parent.merged if table is None else name in table
+    if asked and find(stack, parent, name) is not None:
         raise error(errno.EEXIST, name)
-    upper = copy_up_directory(stack, parent).open()
-    if caller.umask and not _has_default_acl(stack, parent):
+    part = parent.parts[0]
+    if part.layer.index:
+        part = copy_up_directory(stack, parent)
+    upper = part.fd if part.fd >= 0 else part.open()
+    if caller.umask and (parent.inherits is False or not _has_default_acl(stack, parent)):
         mode &= ~caller.umask
     fd = -1
-    covers = bool(stack.marks.wh) and whiteout.stands_at(stack, parent, name)
+    covers = marks.wh and whiteout.stands_at(stack, parent, name)
     if covers:
         fd = _make_aside(stack, parent, name, mode, caller, maker, over_whiteout=True)
     else:
         try:
-            fd = _make_as(stack, caller, upper, name, mode, maker)
+            if caller[:2] == stack.own_ids and stack.ids.plain:
+                fd = maker(upper, name, mode)
+            else:
+                fd = _make_as(stack, caller, upper, name, mode, maker)
         except FileExistsError:
-            if stack.marks.wh or not whiteout.stands_at(stack, parent, name):
+            if marks.wh or not whiteout.stands_at(stack, parent, name):
                 raise
             covers = True
             fd = _make_aside(stack, parent, name, mode, caller, maker, over_whiteout=True)
@@ -84,7 +98,8 @@ def make(
             fd = _make_aside(stack, parent, name, mode, caller, maker, over_whiteout=False)
     try:
         found = os.fstat(fd) if fd >= 0 else _lstat(upper, name)
-        stack.note_new_name(parent, name, covers=covers)
+        if parent.names is not None:
+            stack.note_new_name(parent, name, covers=covers)
         node = _enter(stack, parent, name, found)
     except BaseException:
         if fd >= 0:
@@ -99,12 +114,12 @@ def _lstat(dirfd: int, name: bytes) -> os.stat_result:
 
 def _enter(stack: Stack, parent: Directory, name: bytes, found: os.stat_result) -> Node:
     """The node of an object that was made just now in upper."""
-    layer = stack.upper_layer()
+    part = parent.parts[0]
+    layer = part.layer
     real = found.st_ino
     ino = public_ino(layer.filesystem, real)
     kind = found.st_mode >> 12
-    part = parent.parts[0]
-    if stat.S_ISDIR(found.st_mode):
+    if kind == DT_DIRECTORY:
         below = stack.part(layer, b"")
         node = Directory(0, ino, real, parent, [below], name)
         below.path = node.merged_path
@@ -215,12 +230,15 @@ def create(
 ) -> tuple[Node, os.stat_result, File]:
     """open(2) with O_CREAT of a name that is not there: make it and open it."""
     real_flags = open_flags(flags)
+    making = real_flags | os.O_CREAT | os.O_EXCL
 
     def maker(dirfd: int, name: bytes, mode: int) -> int:
-        return os.open(name, real_flags | os.O_CREAT | os.O_EXCL, stat.S_IMODE(mode), dir_fd=dirfd)
+        return os.open(name, making, mode & 0o7777, dir_fd=dirfd)
 
-    node, found, fd = make(stack, parent, name, stat.S_IFREG | stat.S_IMODE(mode), caller, maker)
-    return node, found, opened(stack, node, fd, flags)
+    node, found, fd = make(stack, parent, name, stat.S_IFREG | mode & 0o7777, caller, maker)
+    file = File(node, fd, real_flags, stack.config.volatile)
+    node.files = [file]
+    return node, found, file
 
 
 def open_flags(flags: int) -> int:
@@ -230,7 +248,7 @@ def open_flags(flags: int) -> int:
     listen. Not O_DIRECT: it is between the caller and the kernel. What only the caller's descriptor
     is concerned with goes too.
     """
-    return flags & (os.O_ACCMODE | os.O_SYNC | os.O_DSYNC) | os.O_CLOEXEC | os.O_NOFOLLOW
+    return flags & _PASSED_ON | _SAFELY
 
 
 def opened(stack: Stack, node: Node, fd: int, flags: int) -> File:

@@ -17,6 +17,7 @@ from unionfs.sys import calls
 from unionfs.typed import Final, Iterator, NamedTuple
 
 DT_DIRECTORY: Final = stat.S_IFDIR >> 12
+_SAFELY: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Stat(NamedTuple):
@@ -153,7 +154,8 @@ class Node:
         if self.fd >= 0:
             path = b"/proc/self/fd/%d" % self.fd
             return os.open(path, flags & ~os.O_NOFOLLOW | os.O_CLOEXEC)
-        return os.open(self.name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.part.open())
+        fd = self.part.fd
+        return os.open(self.name, flags | _SAFELY, dir_fd=fd if fd >= 0 else self.part.open())
 
     def open_content(self, flags: int) -> int:
         """As `open_real`, but of the file below that a metadata-only copy stands for."""

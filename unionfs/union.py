@@ -44,6 +44,9 @@ NOW: Final = calls.NOW
 """As a time: the moment of the change."""
 
 _DIRECTORY_WANTED: Final = errno.ENOTDIR
+_DOTS: Final = frozenset((b".", b".."))
+_CHANGES: Final = os.O_ACCMODE | os.O_TRUNC
+_REGULAR: Final = stat.S_IFREG >> 12
 
 
 class Union:
@@ -81,16 +84,19 @@ class Union:
     def lookup(self, parent: Node, name: bytes) -> tuple[Node, Stat] | None:
         """The object of a name; None if there is none. "." and ".." work."""
         stack = self._stack
-        above = _directory(parent)
-        if name == b"." or name == b"..":
-            node: Node = above if name == b"." or above.parent is None else above.parent
+        if not isinstance(parent, Directory):
+            raise make.error(_DIRECTORY_WANTED)
+        node: Node
+        if name in _DOTS:
+            node = parent if name == b"." or parent.parent is None else parent.parent
             return node, attributes.status(stack, node)
-        found = find(stack, above, name)
+        found = find(stack, parent, name)
         if found is None:
             return None
-        node = node_of(stack, above, name, found)
-        if node.real == found.stat.st_ino:
-            return node, attributes.shown(stack, node, found.stat)
+        node = node_of(stack, parent, name, found)
+        status = found.stat
+        if node.real == status.st_ino:
+            return node, attributes.shown(stack, node, status)
         return node, attributes.status(stack, node)
 
     def forget(self, node: Node, count: int) -> None:
@@ -243,16 +249,18 @@ class Union:
         by the kernel on the merged attributes.
         """
         stack = self._stack
-        if node.is_dir:
-            raise make.error(errno.EISDIR)
-        if node.kind != stat.S_IFREG >> 12:
+        if node.kind != _REGULAR:
+            if node.is_dir:
+                raise make.error(errno.EISDIR)
             raise make.error(errno.ELOOP if node.kind == stat.S_IFLNK >> 12 else errno.ENXIO)
-        truncate = flags & os.O_TRUNC
-        if flags & os.O_ACCMODE != os.O_RDONLY or truncate:
+        if flags & _CHANGES:
             if not stack.writable:
                 raise make.error(errno.EROFS)
+            truncate = flags & os.O_TRUNC
             copyup.copy_up(stack, node, 0 if truncate else None)
-        fd = node.open_content(make.open_flags(flags) | truncate)
+            fd = node.open_content(make.open_flags(flags) | truncate)
+        else:
+            fd = node.open_content(make.open_flags(flags))
         return make.opened(stack, node, fd, flags)
 
     def hold(self, node: Node, flags: int) -> File:

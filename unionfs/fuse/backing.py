@@ -21,11 +21,12 @@ import fcntl
 import os
 
 from unionfs.fuse import wire
-from unionfs.node import File, Node
+from unionfs.node import File
 from unionfs.typed import Final
 
 # Backing ids kept open with nobody using them; each pins one open file in the kernel.
 _WARM: Final = 512
+_ioctl: Final = fcntl.ioctl
 _CACHED: Final = 0  # in place of a backing id: read and written through the page cache
 
 
@@ -61,21 +62,18 @@ class StaleBacking(Exception):
     """The node is open in passthrough on content that is not its content any more."""
 
 
-def on_upper(node: Node) -> bool:
-    """Whether the content of the node is in the upper layer (metadata alone does not count)."""
-    return node.data is None and node.is_upper
-
-
 class Backings:
     """The backings of one session.
 
     active -- node id → its backing, for nodes that are open or whose id is kept warm
     """
 
-    __slots__ = ("_fd", "_passthrough", "_unable", "_warm", "active")
+    __slots__ = ("_fd", "_id", "_map", "_passthrough", "_unable", "_warm", "active")
 
     def __init__(self, fd: int, passthrough: bool) -> None:
         self._fd = fd
+        self._map = bytearray(wire.BACKING_MAP.size)
+        self._id = bytearray(wire.BACKING_ID.size)
         self._passthrough = passthrough
         self._unable: set[int] = set()
         self._warm: dict[int, Backing] = {}
@@ -91,7 +89,9 @@ class Backings:
 
         Raises StaleBacking, and counts nothing, if the kernel could not open it.
         """
-        upper = on_upper(file.node)
+        # Where only metadata was copied up the content is still below.
+        node = file.node
+        upper = node.data is None and node.part.layer.index == 0
         backing = self.active.get(number)
         if backing is not None and backing.upper is not upper and backing.id:
             if backing.users:
@@ -138,9 +138,10 @@ class Backings:
             return Backing(_CACHED, upper, True)
         if self._unable and os.fstat(fd).st_dev in self._unable:
             return Backing(_CACHED, upper, True)
-        request = bytearray(wire.BACKING_MAP.pack(fd, 0, 0))
+        request = self._map
+        wire.BACKING_MAP.pack_into(request, 0, fd, 0, 0)
         try:
-            return Backing(fcntl.ioctl(self._fd, wire.DEV_IOC_BACKING_OPEN, request), upper, False)
+            return Backing(_ioctl(self._fd, wire.DEV_IOC_BACKING_OPEN, request), upper, False)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EPERM, errno.EOPNOTSUPP):
                 # Never on this filesystem (its stack is too deep), or never at all.
@@ -155,10 +156,10 @@ class Backings:
         if self.active.get(node) is backing:
             del self.active[node]
         if backing.id:
-            request = bytearray(wire.BACKING_ID.pack(backing.id))
+            wire.BACKING_ID.pack_into(self._id, 0, backing.id)
             backing.id = 0
             try:
-                fcntl.ioctl(self._fd, wire.DEV_IOC_BACKING_CLOSE, request)
+                _ioctl(self._fd, wire.DEV_IOC_BACKING_CLOSE, self._id)
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.ENOTCONN):
                     raise

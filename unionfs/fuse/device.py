@@ -48,6 +48,8 @@ BUFFER_SIZE: Final = negotiation.MAX_WRITE + 4096
 _NO_TERMS: Final = negotiation.Terms(0, 0, 0, 0, 0, 0)
 
 _unpack: Final = wire.IN_HEADER.unpack_from
+_readv: Final = os.readv
+_write: Final = os.write
 
 
 def _unserved(head: Head, buffer: memoryview) -> Answer:
@@ -134,7 +136,7 @@ class Device:
         """Read one request; see `Channel.receive`."""
         while True:
             try:
-                return os.readv(self.fd, buffer)
+                return _readv(self.fd, buffer)
             except BlockingIOError:
                 return 0
             except OSError as error:
@@ -169,7 +171,7 @@ class Device:
 
     def reply(self, message: Message) -> None:
         try:
-            os.write(self.fd, message)
+            _write(self.fd, message)
         except OSError as error:
             # ENOENT: the session was aborted meanwhile, so nobody waits.
             if error.errno not in (errno.ENOENT, errno.ENODEV):

@@ -53,7 +53,10 @@ class Files:
         self._nodes = device.union.nodes
         self._handles = device.handles
         self._attach = device.backings.attach
+        self._detach = device.backings.detach
         self._active = device.backings.active
+        self._unsettled = device.unsettled
+        self._unmasked = device.unmasked
         self._last = 0
 
     def table(self) -> Table:
@@ -162,7 +165,7 @@ class Files:
         # OPEN_KILL_SUIDGID of a truncating create is for a file that is there; a new one keeps the
         # bits it is made with, and `Union.create` knows which it is.
         flags, mode, umask, _ = wire.CREATE_IN.unpack_from(buffer, BODY)
-        caller = caller_of(head, buffer, umask if self._device.unmasked else 0)
+        caller = caller_of(head, buffer, umask if self._unmasked else 0)
         name = name_at(head, buffer, BODY + wire.CREATE_IN.size)
         parent = self._nodes[head[NODE]]
         node, found, file = self._union.create(parent, name, mode, flags, caller)
@@ -170,7 +173,7 @@ class Files:
 
     def tmpfile(self, head: Head, buffer: memoryview) -> Answer:
         flags, mode, umask, _ = wire.CREATE_IN.unpack_from(buffer, BODY)
-        caller = caller_of(head, buffer, umask if self._device.unmasked else 0)
+        caller = caller_of(head, buffer, umask if self._unmasked else 0)
         parent = self._nodes[head[NODE]]
         node, found, file = self._union.tmpfile(parent, mode, flags, caller)
         return self._created(head, node, found, file, flags)
@@ -186,7 +189,7 @@ class Files:
             backing = self._directly(file, backing, number)
         node.nlookup += 1
         fh = self._enter(file, backing, number, flags, False)
-        attr_for = 0 if number in self._device.unsettled else replies.FOREVER
+        attr_for = 0 if number in self._unsettled else replies.FOREVER
         return replies.created(
             head[UNIQUE], number, found, attr_for, fh, backing.open_flags, backing.id
         )
@@ -199,5 +202,5 @@ class Files:
             backing.mappers -= 1
             if not backing.mappers:
                 self._device.settle(handle.node)
-        self._device.backings.detach(handle.node, backing)
+        self._detach(handle.node, backing)
         return 0

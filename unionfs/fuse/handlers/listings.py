@@ -14,7 +14,7 @@ from unionfs.fuse.request import BODY, NODE, UNIQUE, Answer, Head, Table
 from unionfs.fuse.wire import Opcode
 from unionfs.fuse.workers import Pace
 from unionfs.node import Node
-from unionfs.typed import TYPE_CHECKING, Callable, Final
+from unionfs.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from unionfs.fuse.device import Device

@@ -36,6 +36,7 @@ class Names:
         self._nodes = device.union.nodes
         self._find = device.union.lookup
         self._unsettled = device.unsettled
+        self._unmasked = device.unmasked
         self._refused = device.refused
         self._appetite = device.appetite
         self._bare = device.appetite.bare
@@ -102,7 +103,7 @@ class Names:
     def mknod(self, head: Head, buffer: memoryview) -> Answer:
         mode, rdev, umask, _ = wire.MKNOD_IN.unpack_from(buffer, BODY)
         name = name_at(head, buffer, BODY + wire.MKNOD_IN.size)
-        caller = caller_of(head, buffer, umask if self._device.unmasked else 0)
+        caller = caller_of(head, buffer, umask if self._unmasked else 0)
         rdev = replies.decode_dev(rdev) if rdev else 0
         parent = self._nodes[head[NODE]]
         return self._made(head, self._union.mknod(parent, name, mode, rdev, caller))
@@ -110,7 +111,7 @@ class Names:
     def mkdir(self, head: Head, buffer: memoryview) -> Answer:
         mode, umask = wire.MKDIR_IN.unpack_from(buffer, BODY)
         name = name_at(head, buffer, BODY + wire.MKDIR_IN.size)
-        caller = caller_of(head, buffer, umask if self._device.unmasked else 0)
+        caller = caller_of(head, buffer, umask if self._unmasked else 0)
         return self._made(head, self._union.mkdir(self._nodes[head[NODE]], name, mode, caller))
 
     def unlink(self, head: Head, buffer: memoryview) -> Answer:
