@@ -134,7 +134,8 @@ def status_text(entry: Entry, now: int) -> str:
     if status == "removing":
         return "Removal In Progress"
     if status == "exited":
-        return f"Exited ({row.exit_code}) {ago(row.finished, now)}"
+        killed = " (out of memory)" if row.oom else ""
+        return f"Exited ({row.exit_code}) {ago(row.finished, now)}{killed}"
     return status.capitalize()
 
 

@@ -32,6 +32,9 @@ def test_memory(lamina: Lamina) -> None:
     assert ended.code == 137
     found = lamina.good("inspect", "-f", "{{.State.OOMKilled}} {{.State.ExitCode}}", "hungry")
     assert found.strip() == "true 137"
+    status = lamina.good("ps", "-a", "--format", "{{.Status}}")
+    assert status.startswith("Exited (137)")
+    assert status.endswith("(out of memory)\n")
 
 
 def test_processes(lamina: Lamina) -> None:

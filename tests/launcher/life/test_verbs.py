@@ -384,10 +384,16 @@ def test_two_starts_at_once(lamina: Lamina) -> None:
 
 def test_fifty_at_once_leave_nothing(lamina: Lamina) -> None:
     lamina("run", "--rm", "busybox", "true")
-    running = [lamina.begin("run", "--rm", "busybox", "echo", str(number)) for number in range(50)]
-    ended = [each.communicate(timeout=scaled(120)) for each in running]
-    assert [out for out, _ in ended] == [b"%d\n" % number for number in range(50)]
-    assert not any(each.returncode for each in running)
+
+    def at_once(*commands: tuple[str, ...]) -> list[str]:
+        begun = [lamina.begin(*each) for each in commands]
+        said = [each.communicate(timeout=scaled(120)) for each in begun]
+        assert not any(each.returncode for each in begun), said
+        return [out.decode().strip() for out, _ in said]
+
+    ids = at_once(*[("run", "-d", "--rm", "busybox", "sleep", "1000")] * 50)
+    assert set(lamina("ps", "-q", "--no-trunc").lines) == set(ids)
+    assert at_once(*[("stop", "-t", "0", id) for id in ids]) == ids
     assert lamina.ids() == []
     wait_until(lambda: not lamina.remains(), "nothing to be left")
 
