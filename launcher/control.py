@@ -15,7 +15,7 @@ import os
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.supervisor import frames
-from launcher.typed import Any, Final, TracebackType
+from launcher.typed import Any, Final
 from unionfs.light import contextlib, json
 
 __all__ = ["Connection", "connect"]
@@ -37,12 +37,7 @@ class Connection:
     def __enter__(self) -> Connection:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def fileno(self) -> int:

@@ -23,7 +23,6 @@ from launcher.typed import (
     Mapping,
     NamedTuple,
     Protocol,
-    TracebackType,
 )
 from unionfs.light import json
 
@@ -133,16 +132,11 @@ class Follower:
     def __enter__(self) -> Follower:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for fd, _ in self._files.values():
+    def __exit__(self, *_: object) -> None:
+        for fd, _line in self._files.values():
             os.close(fd)
         if self._inotify is not None:
-            self._inotify.__exit__(kind, error, trace)
+            self._inotify.__exit__()
 
     def more(self) -> list[Event]:
         """What has been written since the last call, as far as it is written whole."""

@@ -27,7 +27,7 @@ from launcher.errors import LaunchError
 from launcher.isolation import namespaces, rlimits
 from launcher.spec import ContainerSpec, Process
 from launcher.sys import process
-from launcher.typed import Final, NamedTuple, NoReturn, Protocol, TracebackType
+from launcher.typed import Final, NamedTuple, NoReturn, Protocol
 from unionfs.light import contextlib, signal
 
 __all__ = [
@@ -213,12 +213,7 @@ class Beginning:
     def __enter__(self) -> Beginning:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._go >= 0:
             self._give_up()
 

@@ -14,7 +14,7 @@ from launcher import database, runtime
 from launcher.errors import LaunchError
 from launcher.paths import Paths
 from launcher.record import Record
-from launcher.typed import Final, Iterable, NamedTuple, TracebackType
+from launcher.typed import Final, Iterable, NamedTuple
 from unionfs.light import sqlite3
 
 __all__ = ["Entry", "Row", "State", "status_of"]
@@ -86,12 +86,7 @@ class State:
     def __enter__(self) -> State:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

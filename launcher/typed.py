@@ -20,7 +20,6 @@ from unionfs.typed import (
     NoReturn,
     Protocol,
     Sequence,
-    TracebackType,
 )
 
 __all__ = [
@@ -40,5 +39,4 @@ __all__ = [
     "NoReturn",
     "Protocol",
     "Sequence",
-    "TracebackType",
 ]

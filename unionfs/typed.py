@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         MutableMapping,
         Sequence,
     )
-    from types import FrameType, ModuleType, TracebackType
+    from types import FrameType, ModuleType
     from typing import Any, Final, Literal, NamedTuple, NoReturn, Protocol, TextIO
 else:
     from _collections import _tuplegetter
@@ -38,7 +38,7 @@ else:
             return cls
 
     Collection = Generator = Iterable = Iterator = Mapping = MutableMapping = Sequence = None
-    FrameType = ModuleType = TracebackType = None
+    FrameType = ModuleType = None
 
     class Protocol:
         """A base without behaviour."""
@@ -133,5 +133,4 @@ __all__ = [
     "Protocol",
     "Sequence",
     "TextIO",
-    "TracebackType",
 ]

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from types import TracebackType
 
 from launcher.cli.sizes import decimal_size
 from launcher.errors import shown
@@ -35,12 +34,7 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._drawn:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()

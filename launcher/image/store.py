@@ -30,7 +30,7 @@ from launcher.image.tarwrite import Writer
 from launcher.image.unpack import Unpacked, unpack
 from launcher.paths import Paths
 from launcher.sys import files
-from launcher.typed import Any, Callable, Final, Iterator, NamedTuple, Sequence, TracebackType
+from launcher.typed import Any, Callable, Final, Iterator, NamedTuple, Sequence
 from unionfs.light import contextlib, json
 
 __all__ = ["Adding", "Layer", "NewImage", "Store", "chain_ids"]
@@ -77,12 +77,7 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

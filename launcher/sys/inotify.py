@@ -7,7 +7,6 @@ import ctypes
 import os
 import struct
 from select import POLLIN, poll
-from types import TracebackType
 
 from launcher.sys.libc import C, failure
 from launcher.typed import Final
@@ -43,12 +42,7 @@ class Inotify:
     def __enter__(self) -> Inotify:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self.fd)
 
     def add(self, path: bytes, mask: int) -> int:

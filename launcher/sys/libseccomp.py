@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from types import TracebackType
 
 from launcher.typed import Final, NamedTuple
 
@@ -101,12 +100,7 @@ class Filter:
         self._library.seccomp_attr_set(self._context, _ATTR_OPTIMIZE, 2)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._library.seccomp_release(self._context)
 
     def other_architectures(self, action: int) -> None:
