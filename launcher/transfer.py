@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 from launcher.errors import LaunchError
 from launcher.image import tar
-from launcher.image.pack import KINDS, describe
+from launcher.image.pack import describe
 from launcher.image.tar import Entry
 from launcher.image.tarwrite import data_extents
 from launcher.sys import mount
@@ -114,7 +114,7 @@ class Tree:
                 os.close(fd)
 
     def _leaf(self, fd: int, path: bytes, found: os.stat_result) -> Iterator[tuple[Entry, int]]:
-        if stat.S_IFMT(found.st_mode) not in KINDS:
+        if stat.S_IFMT(found.st_mode) not in tar.KINDS:
             self.skipped += 1
             return
         entry = describe(fd, b"", path, found)

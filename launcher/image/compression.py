@@ -13,7 +13,7 @@ from launcher.image.tar import Damaged
 from launcher.typed import Callable, Final, Iterator, Protocol
 from unionfs.light import contextlib
 
-__all__ = ["SUFFIXES", "compressed", "decompressed", "kind_of"]
+__all__ = ["compressed", "decompressed", "kind_of"]
 
 Read = Callable[[int], bytes]
 
@@ -24,8 +24,6 @@ _MAGIC: Final = (
     (b"BZh", "bzip2"),
 )
 _PIECE: Final = 1 << 20
-SUFFIXES: Final = {"": "", "gzip": "+gzip", "zstd": "+zstd"}
-"""What the media type of a layer ends with (OCI image specification, media-types.md)."""
 
 
 class _Decompressor(Protocol):

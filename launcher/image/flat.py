@@ -14,7 +14,6 @@ import stat
 from launcher.errors import shown
 from launcher.image import tar
 from launcher.image.layermarks import OPAQUE_NAME, WHITEOUT, owned
-from launcher.image.pack import KINDS
 from launcher.image.tar import Damaged, Entry
 from launcher.image.tarwrite import Writer, data_extents
 from launcher.typed import TYPE_CHECKING, NamedTuple
@@ -66,7 +65,7 @@ class _Writing:
     def _object(self, item: FlatItem) -> None:
         found = item.found
         assert found is not None
-        kind = KINDS[stat.S_IFMT(found.st_mode)]
+        kind = tar.KINDS[stat.S_IFMT(found.st_mode)]
         if kind == tar.DIRECTORY:
             self._writer.add(
                 self._entry(item, found, kind)._replace(name=(item.path or b".") + b"/")

@@ -18,7 +18,6 @@ import os
 from launcher.errors import LaunchError
 from launcher.image import config
 from launcher.image.catalog import LayerRow
-from launcher.image.compression import SUFFIXES
 from launcher.paths import Paths
 from launcher.typed import TYPE_CHECKING, Any, Callable, Final, Iterator, Sequence
 from unionfs.light import contextlib, json
@@ -49,6 +48,8 @@ MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 INDEX: Final = "application/vnd.oci.image.index.v1+json"
 CONFIG: Final = "application/vnd.oci.image.config.v1+json"
 LAYER: Final = "application/vnd.oci.image.layer.v1.tar"
+# What the media type of a layer ends with (media-types.md), by its compression.
+_SUFFIXES: Final = {"": "", "gzip": "+gzip", "zstd": "+zstd"}
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 
 
@@ -108,7 +109,7 @@ def manifest(id: str, size: int, layers: Sequence[LayerRow]) -> bytes:
     """
     described = [
         {
-            "mediaType": LAYER + SUFFIXES[layer.compression],
+            "mediaType": LAYER + _SUFFIXES[layer.compression],
             "digest": f"sha256:{layer.blob}",
             "size": layer.blob_size,
         }

@@ -20,18 +20,10 @@ from launcher.image.tarwrite import Writer, data_extents
 from launcher.sys import files
 from launcher.typed import Final, NamedTuple
 
-__all__ = ["KINDS", "Packed", "describe", "pack"]
+__all__ = ["Packed", "describe", "pack"]
 
 _LISTING: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK
 _STRICT: Final = files.BENEATH | files.NO_SYMLINKS | files.NO_XDEV
-KINDS: Final = {
-    stat.S_IFREG: tar.FILE,
-    stat.S_IFDIR: tar.DIRECTORY,
-    stat.S_IFLNK: tar.SYMLINK,
-    stat.S_IFIFO: tar.FIFO,
-    stat.S_IFCHR: tar.CHARACTER_DEVICE,
-    stat.S_IFBLK: tar.BLOCK_DEVICE,
-}
 
 
 class Packed(NamedTuple):
@@ -117,7 +109,7 @@ class _Packing:
             return
         elif name.startswith(WHITEOUT):
             raise Damaged(f"{shown(path)}: a name that is reserved for marks")
-        if stat.S_IFMT(found.st_mode) not in KINDS:
+        if stat.S_IFMT(found.st_mode) not in tar.KINDS:
             self.notes["sockets were left out"] = None
             return
         if found.st_nlink > 1:
@@ -152,7 +144,7 @@ def describe(directory: int, name: bytes, path: bytes, found: os.stat_result) ->
     path            -- what it is called in the archive
     """
     mode = found.st_mode
-    kind = KINDS[stat.S_IFMT(mode)]
+    kind = tar.KINDS[stat.S_IFMT(mode)]
     where = b"/proc/self/fd/%d/%s" % (directory, name) if name else b"/proc/self/fd/%d" % directory
     device = (0, 0)
     if kind in (tar.CHARACTER_DEVICE, tar.BLOCK_DEVICE):

@@ -8,6 +8,8 @@ writing in `tarwrite`; what an entry means in a layer is known to `unpack` and `
 
 from __future__ import annotations
 
+import stat
+
 from launcher.typed import Final, NamedTuple
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "FIFO",
     "FILE",
     "HARD_LINK",
+    "KINDS",
     "SYMLINK",
     "XATTR",
     "Damaged",
@@ -36,6 +39,15 @@ CHARACTER_DEVICE: Final = 0x33
 BLOCK_DEVICE: Final = 0x34
 DIRECTORY: Final = 0x35
 FIFO: Final = 0x36
+KINDS: Final = {
+    stat.S_IFREG: FILE,
+    stat.S_IFDIR: DIRECTORY,
+    stat.S_IFLNK: SYMLINK,
+    stat.S_IFIFO: FIFO,
+    stat.S_IFCHR: CHARACTER_DEVICE,
+    stat.S_IFBLK: BLOCK_DEVICE,
+}
+"""By the type of a file: all but sockets, which no archive can hold."""
 
 
 class Damaged(Exception):

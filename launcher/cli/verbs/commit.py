@@ -8,6 +8,9 @@ import sys
 
 from launcher.cli.context import Context
 from launcher.cli.ownership import become_owner
+from launcher.image.committing import Wishes, commit
+from launcher.image.store import Store
+from launcher.state import State
 from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command, Flag, UsageError
 
 __all__ = ["COMMAND", "run"]
@@ -37,10 +40,6 @@ COMMAND = Command(
 
 def run(arguments: Arguments, context: Context) -> int:
     """Commit and print the new image's id."""
-    from launcher.image.committing import Wishes, commit
-    from launcher.image.store import Store
-    from launcher.state import State
-
     if not 1 <= len(arguments.operands) <= 2:
         raise UsageError("commit", "", "name a container, and what the image is to be called")
     container, *name = map(os.fsdecode, arguments.operands)

@@ -32,17 +32,19 @@ def run(arguments: Arguments, context: Context) -> int:
         raise UsageError("remove images", "", "say which")
     become_owner()
     status = 0
-    with Store(context.paths) as store:
-        for operand in arguments.operands:
-            try:
-                removed = remove(store, os.fsdecode(operand), force=arguments.has("--force"))
-            except LaunchError as error:
-                sys.stdout.flush()
-                sys.stderr.write(f"lamina: {error}\n")
-                status = 1
-                continue
-            for name in removed.untagged:
-                print(f"Untagged: {name}")
-            for digest in removed.deleted:
-                print(f"Deleted: sha256:{digest}")
+    store = Store(context.paths)
+    # Whoever closes the database last writes all of its log back, and the next begins a new one.
+    context.kept.append(store)
+    for operand in arguments.operands:
+        try:
+            removed = remove(store, os.fsdecode(operand), force=arguments.has("--force"))
+        except LaunchError as error:
+            sys.stdout.flush()
+            sys.stderr.write(f"lamina: {error}\n")
+            status = 1
+            continue
+        for name in removed.untagged:
+            print(f"Untagged: {name}")
+        for digest in removed.deleted:
+            print(f"Deleted: sha256:{digest}")
     return status
