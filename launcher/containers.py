@@ -97,6 +97,7 @@ def _make_directories(directory: bytes, wanted: Record) -> None:
         top = os.stat(wanted.layers[0])
         os.chown(upper, top.st_uid, top.st_gid)
         os.chmod(upper, top.st_mode & 0o7777)
+        os.utime(upper, ns=(top.st_atime_ns, top.st_mtime_ns))
 
 
 def _image_of(paths: Paths, wanted: Record) -> str:

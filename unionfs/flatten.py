@@ -77,7 +77,8 @@ class Flattened:
     from other names of their file, and the directories they are in. Sockets are left out.
 
     `work` is the work directory of a single upper: its index tells of hard links that were changed,
-    its journal what need not be looked at. Raises UnionError for layers that cannot be opened,
+    its journal what need not be looked at. With `alone` the layers below are told as well: all that
+    the union shows, and no mark. Raises UnionError for layers that cannot be opened,
     OSError as reading them does.
 
     skipped -- sockets left out so far
@@ -90,10 +91,12 @@ class Flattened:
         *,
         userxattr: bool = False,
         work: bytes | None = None,
+        alone: bool = False,
     ) -> None:
         self.skipped = 0
         self._depth = len(upper)
-        self._bottom = not lower
+        self._alone = alone
+        self._bottom = alone or not lower
         self._stack = Stack(MountConfig(lower=(*upper, *lower), userxattr=userxattr))
         self._known = None if work is None else journal.read(work, upper[0])
         self._indexed: dict[bytes, Node] = {}
@@ -158,7 +161,7 @@ class Flattened:
         opaque = stack.marks.of_directory(root.parts[0].open(), b".").opaque
         yield FlatItem(b"", "", root.real_stat(), root)
         steps: list[_Step] = []
-        yield from self._enter(steps, b"", root, opaque, whole=False, new=False)
+        yield from self._enter(steps, b"", root, opaque, whole=self._alone, new=False)
         while steps:
             step = steps[-1]
             if not step.names:
@@ -167,7 +170,8 @@ class Flattened:
                 stack.settle(step.node)
                 continue
             yield from self._entry(steps, step, step.names.pop())
-        yield from self._other_names()
+        if not self._alone:
+            yield from self._other_names()
 
     def _enter(
         self,
@@ -337,6 +341,8 @@ class Flattened:
                 continue
             node = Node(0, found.st_ino, found.st_ino, found.st_mode >> 12, None, part, entry)
             self._indexed[entry] = node
+            if self._alone:
+                continue  # each of its names will be met
             lower = origin.resolve(decoded, stack.layers[self._depth :])
             mark = stack.marks.of_file(part.open(), entry).nlink
             names_now = names_in_tree(mark, found, None if lower is None else lower[1])

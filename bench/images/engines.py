@@ -56,5 +56,5 @@ def lamina(place: Path) -> Engine:
 def podman(place: Path) -> Engine:
     """podman with its overlay driver."""
     words = ("podman", "--root", str(place / "root"), "--runroot", str(place / "run"))
-    more = ("--storage-driver", "overlay", "--cgroup-manager", "cgroupfs")
+    more = ("--storage-driver", "overlay", "--cgroup-manager", "cgroupfs", "--runtime", "runc")
     return Engine("podman", (*words, *more), {})

@@ -2,7 +2,8 @@
 """A nasty set of layers, sent from lamina through another tool and back.
 
 The other tool does not only pass the blobs on: it unpacks them to a tree of its own, and makes
-layers of that tree again. Trees are compared as they are seen at the end, whole.
+layers of that tree again. Three layers are written by hand, two more come from commits (`edits`).
+Trees are compared as they are seen at the end, whole; and both sides' images are run by the other.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bench.containers.engines import BUSYBOX
+from bench.images import edits
 from bench.images.engines import SECONDS, Engine, lamina, podman
 from bench.images.trees import Tree, differences, read, to_the_second
 from bench.processes import run
 
 NAME = "localhost/nasty:latest"
+_PLAIN = "localhost/nasty:plain"
 _WHEN = 1_700_000_000_123_456_789
 
 
@@ -37,8 +41,10 @@ def measure(way: str, base: Path) -> list[str]:
     _make_archive(base / "layers", archive, sparse=way != "podman")
     here = lamina(base / "here")
     here.run("load", "-q", "-i", archive)
-    wanted = _seen(here, base / "wanted")
-    return _WAYS[way](here, base, wanted)
+    image, found = edits.edited(here, base, _PLAIN)
+    here.run("tag", image, NAME)
+    wanted = edits.seen_of(here, base / "wanted", NAME)
+    return found + _WAYS[way](here, base, wanted)
 
 
 def _through_podman(here: Engine, base: Path, wanted: Tree) -> list[str]:
@@ -46,10 +52,11 @@ def _through_podman(here: Engine, base: Path, wanted: Tree) -> list[str]:
     other = podman(base / "podman")
     here.run("save", "-q", "-o", base / "there.tar", NAME)
     other.run("load", "-q", "-i", base / "there.tar")
+    found = _runs(other, NAME, ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"))
     other.run("create", "--name", "there", "--network", "none", NAME, "/none")
     tree = Path(other.run("mount", "there").strip())
     there = read(tree)
-    found = [f"as podman has it: {each}" for each in differences(wanted, there)]
+    found += [f"as podman has it: {each}" for each in differences(wanted, there)]
     (tree / "one more").write_text("made by podman")
     os.utime(tree / "one more", (1_700_000_000, 1_700_000_000))
     there = read(tree)
@@ -58,7 +65,8 @@ def _through_podman(here: Engine, base: Path, wanted: Tree) -> list[str]:
     other.run("save", "-q", "-o", base / "back.tar", "localhost/back:latest")
     back = lamina(base / "back")
     back.run("load", "-q", "-i", base / "back.tar")
-    seen = _seen(back, base / "seen", "localhost/back:latest")
+    found += _runs(back, "localhost/back:latest", ())
+    seen = edits.seen_of(back, base / "seen", "localhost/back:latest")
     return found + [f"as it came back: {each}" for each in differences(there, seen)]
 
 
@@ -80,7 +88,7 @@ def _through_umoci(here: Engine, base: Path, wanted: Tree) -> list[str]:
     run(insert, seconds=SECONDS)
     added = lamina(base / "added")
     added.run("load", "-q", "-i", base / "oci")
-    seen = _seen(added, base / "with", "nasty:latest")
+    seen = edits.seen_of(added, base / "with", "nasty:latest")
     if seen.pop("one more", None) is None:
         found.append("one more: it did not come back")
     found += [f"with one more layer: {each}" for each in differences(wanted, seen)]
@@ -97,7 +105,8 @@ def _through_umoci(here: Engine, base: Path, wanted: Tree) -> list[str]:
     run(["umoci", "repack", "--image", f"{layout}:made", str(base / "empty")], seconds=SECONDS)
     back = lamina(base / "back")
     back.run("load", "-q", "-i", layout)
-    seen = _seen(back, base / "seen", "made:latest")
+    found += _runs(back, "made:latest", ())
+    seen = edits.seen_of(back, base / "seen", "made:latest")
     there, seen = to_the_second(there), to_the_second(seen)
     return found + [f"as it came back: {each}" for each in differences(there, seen)]
 
@@ -116,15 +125,12 @@ def _rename(layout: Path, name: str) -> None:
     path.write_text(json.dumps(index))
 
 
-def _seen(engine: Engine, place: Path, name: str = NAME) -> Tree:
-    """What a container of the image has for its root, by `export` and GNU tar."""
-    place.mkdir()
-    engine.run("create", "--name", "seen", name, "/none")
-    engine.run("export", "-q", "-o", place.with_suffix(".tar"), "seen")
-    engine.run("rm", "seen")
-    xattrs = ("--xattrs", "--xattrs-include=*", "--numeric-owner", "-p")
-    run(["tar", *xattrs, "-C", str(place), "-xf", str(place.with_suffix(".tar"))], seconds=SECONDS)
-    return read(place)
+def _runs(engine: Engine, image: str, options: Sequence[str]) -> list[str]:
+    """Whether a container of an image finds there what the commits made."""
+    words = ("run", "--rm", "--network", "none", *options, image)
+    said = engine.run(*words, "/bin/cat", "/into/moved again/added", "/link three")
+    wanted = "added\nchanged\nlmore\nagain\n"
+    return [] if said == wanted else [f"run by {engine.name} it says {said!r}"]
 
 
 # -- the layers -----------------------------------------------------------------------------------
@@ -153,7 +159,7 @@ def _make_archive(place: Path, archive: Path, *, sparse: bool) -> None:
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     }
     files = [f"{number}/layer.tar" for number in range(len(packed))]
-    manifest = [{"Config": "config.json", "RepoTags": [NAME], "Layers": files}]
+    manifest = [{"Config": "config.json", "RepoTags": [_PLAIN], "Layers": files}]
     with tarfile.open(archive, "w") as outer:
         _add(outer, "config.json", json.dumps(document).encode())
         for name, data in zip(files, packed, strict=True):
@@ -171,6 +177,10 @@ def _first(root: Path) -> Path:
     """Every type and attribute."""
     root.mkdir(parents=True)
     root.chmod(0o751)
+    (root / "bin").mkdir()
+    shutil.copy(BUSYBOX, root / "bin/busybox")
+    for name in edits.TOOLS:
+        (root / "bin" / name).symlink_to("busybox")
     (root / "plain").write_text("plain")
     (root / "empty").touch()
     (root / "setuid").write_text("s")

@@ -177,7 +177,7 @@ def _document(
         settings,
         [layer.diff_id for layer in layers],
         now,
-        [*(base.get("history") or []), step],
+        [*config.history(base, len(layers) - (not empty)), step],
         author=wishes.author,
         comment=wishes.message,
     )

@@ -17,6 +17,7 @@ __all__ = [
     "architecture",
     "encoded",
     "encoded_list",
+    "history",
     "nanoseconds",
     "new",
     "read",
@@ -76,6 +77,22 @@ def new(
     if comment:
         document["comment"] = comment
     return document
+
+
+def history(document: dict[str, Any], layers: int) -> list[dict[str, Any]]:
+    """The steps that a configuration tells of, with one for each of so many layers.
+
+    An image may come without (config.md has it optional). Tools that make a further layer on it
+    refuse a history that counts fewer layers than there are, or more.
+    """
+    found = document.get("history")
+    steps = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    told = sum(not each.get("empty_layer") for each in steps)
+    if told > layers:
+        steps, told = [], 0
+    created = document.get("created")
+    unknown = {"created": created if isinstance(created, str) else rfc3339(0)}
+    return [*steps, *[unknown] * (layers - told)]
 
 
 def architecture() -> str:

@@ -41,7 +41,9 @@ def export(
             watch(total, 0)
 
     try:
-        with Flattened((union.upper, *union.lower), userxattr=union.userxattr) as flattened:
+        with Flattened(
+            (union.upper,), union.lower, userxattr=union.userxattr, work=union.work, alone=True
+        ) as flattened:
             writer = Writer(write)
             notes = flat.write(flattened, writer).notes
             writer.close()

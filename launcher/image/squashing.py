@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from launcher.errors import LaunchError
-from launcher.image import catalog, flat, layout
+from launcher.image import catalog, config, flat, layout
 from launcher.image.reference import tagged
 from launcher.image.store import Store
 from launcher.image.tar import Damaged
@@ -78,7 +78,7 @@ def _document(
     now = rfc3339(time.time_ns())
     history = []
     made = 0
-    for step in base.get("history") or []:
+    for step in config.history(base, kept + merged):
         if not step.get("empty_layer"):
             made += 1
             if made > kept:

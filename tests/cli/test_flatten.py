@@ -105,8 +105,18 @@ def test_histories(
                 after, linked = tree.faces(), names(tree)
                 with Flattened((upper,), lower, work=work) as flat:
                     write_out(flat, root / f"flat-{name}")
+                (root / f"alone-{name}").mkdir(mode=0o755)
+                with Flattened((upper,), lower, work=work, alone=True) as flat:
+                    items = write_out(flat, root / f"alone-{name}")
             finally:
                 tree.union.close()
+            assert {item.mark for item in items} == {""}
+            again = Tree(MountConfig(lower=(base + b"/alone-" + name.encode(),)))
+            try:
+                assert again.faces() == after
+                assert names(again) == linked
+            finally:
+                again.union.close()
             lower = (base + b"/flat-" + name.encode(), *lower)
             again = Tree(MountConfig(lower=lower))
             try:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -95,6 +96,54 @@ def test_the_image_is_what_the_container_was(lamina: Lamina, changed: str) -> No
     assert lamina.good("run", "--rm", "made", "/bin/sh", "-c", _SHOW) == shown
     lines = shown.splitlines()
     assert lines[lines.index("./other regular file 644 0 0") + 1].startswith("3 8 ")
+
+
+def test_an_export_is_the_same_of_both(lamina: Lamina, changed: str, tmp_path: Path) -> None:
+    """Of hard links too that were changed by one name."""
+    lamina.good("commit", changed, "made")
+    lamina.good("create", "--name", "again", "made", "/bin/true")
+    exported = []
+    for name in (changed, "again"):
+        lamina.good("export", "-o", str(tmp_path / name), name)
+        with tarfile.open(tmp_path / name) as archive:
+            exported.append({each.name: each for each in archive.getmembers()})
+    one, other = ({name: each.get_info() for name, each in all_.items()} for all_ in exported)
+    assert one == other
+    links = {name for name, each in exported[0].items() if each.linkname == "d/e/hard"}
+    assert links == {"d/one", "other"}
+    assert exported[0]["d/e/hard"].size == len("one\ntwo\n")
+
+
+def test_an_image_without_a_history_gets_a_step_for_each_layer(
+    lamina: Lamina, base: str, tmp_path: Path
+) -> None:
+    """podman refuses to commit upon an image that tells of fewer layers than it has."""
+    lamina.good("save", "--format", "oci-dir", "-o", str(tmp_path / "oci"), base)
+    blobs = tmp_path / "oci/blobs/sha256"
+
+    def put(value: object) -> dict[str, object]:
+        data = json.dumps(value).encode()
+        digest = hashlib.sha256(data).hexdigest()
+        (blobs / digest).write_bytes(data)
+        return {"digest": f"sha256:{digest}", "size": len(data)}
+
+    index = json.loads((tmp_path / "oci/index.json").read_text())
+    (described,) = index["manifests"]
+    manifest = json.loads((blobs / described["digest"][7:]).read_text())
+    config = json.loads((blobs / manifest["config"]["digest"][7:]).read_text())
+    del config["history"]
+    manifest["config"].update(put(config))
+    described.update(put(manifest))
+    described["annotations"]["org.opencontainers.image.ref.name"] = "bare:1"
+    (tmp_path / "oci/index.json").write_text(json.dumps(index))
+    lamina.good("load", "-i", str(tmp_path / "oci"))
+    lamina.good("create", "--name", "box", "bare:1", "/bin/true")
+    (tmp_path / "file").write_text("f")
+    lamina.good("cp", str(tmp_path / "file"), "box:/file")
+    lamina.good("commit", "box", "made:1")
+    path = lamina.root / "blobs/sha256" / lamina.good("images", "-q", "--no-trunc", "made:1")[7:71]
+    history = json.loads(path.read_text())["history"]
+    assert [each.get("empty_layer", False) for each in history] == [False, False]
 
 
 def test_the_layer_spells_everything_out(lamina: Lamina, changed: str) -> None:
