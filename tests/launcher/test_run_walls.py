@@ -7,12 +7,15 @@ How walls are built is tested in test_walls; here the command must ask for them.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from launcher.isolation import capabilities
-from tests.launcher.command import Lamina
+from launcher.sys import process
+from tests.launcher.command import Lamina, command_line
 from tests.support.clock import wait_until
 
 SPACES = ("pid", "mnt", "uts", "ipc", "net", "cgroup", "user")
@@ -162,6 +165,23 @@ ls /proc | grep -c '^[0-9]'
 def test_closed_paths_and_devices(lamina: Lamina) -> None:
     count = int(lamina.script(CLOSED)[0])
     assert count < 10  # its own processes only
+
+
+def test_the_keys_of_the_caller_s_session_stay_outside(lamina: Lamina) -> None:
+    """keyrings(7): a session keyring is inherited by all that a process starts."""
+    number = process._NUMBERS[os.uname().machine][1]
+    join = f"import ctypes; keyctl = lambda *args: ctypes.CDLL(None).syscall({number}, *args);"
+    show = f"{join} print(keyctl(0, -3, 0))"  # KEYCTL_GET_KEYRING_ID of the session's
+    words = ["run", "--rm", "--security-opt", "seccomp=unconfined", "host"]
+    words += [sys.executable, "-c", show]
+    run = f"{join} import os; keyctl(1, None); print(keyctl(0, -3, 0), flush=True);"
+    run += f"os.execv({command_line()[0]!r}, {[*command_line(), *words]!r})"
+    ended = subprocess.run(
+        [sys.executable, "-c", run], env=lamina.environment, capture_output=True, check=True
+    )
+    outside, inside = map(int, ended.stdout.split())
+    assert outside > 0
+    assert inside != outside
 
 
 def test_systempaths_unconfined_and_privileged_open_them(lamina: Lamina) -> None:

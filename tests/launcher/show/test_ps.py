@@ -53,7 +53,7 @@ def _fill(made: Made) -> None:
     }
     made.start(found["web"], 180, health="healthy")
     made.end(found["ended"], 2 * 3600, 137)
-    made.start(found["held"], 5, "paused")
+    made.start(found["held"], 330, "paused")
     made.start(found["again"], 70, "restarting")
     made.start(found["lost"], 5)
     made.leave(found["lost"])
@@ -66,7 +66,7 @@ def test_all_containers_in_docker_s_table(several: Made) -> None:
         '''000100010001   busybox        "sh -c 'echo hello; …"   3 minutes ago   Up 3 minutes (healthy)              443/tcp, 0.0.0.0:8080->80/tcp   web''',  # noqa: E501
         '''000200020002   busybox        "sh -c 'echo hello; …"   3 hours ago     Exited (137) 2 hours ago                                            ended''',  # noqa: E501
         '''000300030003   busybox        "sh -c 'echo hello; …"   2 weeks ago     Created                                                             fresh''',  # noqa: E501
-        '''000400040004   1a1a1a1a1a1a   "sh -c 'echo hello; …"   3 weeks ago     Up 5 seconds (Paused)                                               held''',  # noqa: E501
+        '''000400040004   1a1a1a1a1a1a   "sh -c 'echo hello; …"   3 weeks ago     Up 5 minutes (Paused)                                               held''',  # noqa: E501
         '''000500050005   other:1        "sh -c 'echo hello; …"   3 weeks ago     Restarting (0) About a minute ago                                   again''',  # noqa: E501
         '''abcdabcdabcd   busybox        "true"                   3 weeks ago     Dead                                                                lost''',  # noqa: E501
     ]
