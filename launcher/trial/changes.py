@@ -267,16 +267,38 @@ def chosen(trial: Trial, items: list[Item], paths: list[bytes]) -> list[Item]:
 def without(wanted: list[Item], refused: list[Item]) -> list[Item]:
     """The chosen changes less those that are refused, and less all that cannot be without them."""
     numbers = {item.number for item in refused}
-    while True:
-        out = [item for item in wanted if item.number in numbers]
-        needing = {
-            item.number
-            for item in wanted
-            if item.number not in numbers and any(map(_Needs([item], {item.number}).meets, out))
+    out = [item for item in wanted if item.number in numbers]
+    left = [item for item in wanted if item.number not in numbers]
+    while out:
+        # The other way round than `_Needs`: what these were to give, and to whom it is missing now.
+        made = {(item.place, item.path) for item in out if _makes_directory(item)}
+        room = {(item.place, item.path) for item in out if item.kind == "D"}
+        room_below = {(item.place, item.source) for item in out if item.kind == "R"}
+        names = {(item.place, item.alias) for item in out if item.alias is not None}
+        names |= {
+            (item.place, item.path) for item in out if item.kind == "C" and item.alias is None
         }
-        if not needing:
-            return [item for item in wanted if item.number not in numbers]
-        numbers |= needing
+        out = []
+        for item in left:
+            above = [(item.place, each) for each in upwards(item.path)]
+            if (
+                not made.isdisjoint(above[1:])
+                or above[0] in names
+                or (item.place, item.alias) in names
+                or (item.vacated and not room.isdisjoint(above))
+                or (
+                    item.vacated
+                    and not room_below.isdisjoint((item.place, each) for each in upwards(item.base))
+                )
+            ):
+                out.append(item)
+        numbers = {item.number for item in out}
+        left = [item for item in left if item.number not in numbers]
+    return left
+
+
+def _makes_directory(item: Item) -> bool:
+    return item.type == "directory" and (item.kind in "AR" or item.replaces_type)
 
 
 class _Needs:
@@ -300,9 +322,8 @@ class _Needs:
 
     def meets(self, item: Item) -> bool:
         """Whether a change is one of those."""
-        makes = item.type == "directory" and (item.kind in "AR" or item.replaces_type)
         return (
-            (makes and (item.place, item.path) in self._directories)
+            (_makes_directory(item) and (item.place, item.path) in self._directories)
             or (item.kind == "D" and (item.place, item.path) in self._room)
             or (
                 item.kind == "R"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
 import re
@@ -77,6 +78,21 @@ def test_nothing_changes_before_apply_and_all_of_it_after(desk: Desk) -> None:
     assert desk.lamina("discard", name[:5]).stdout == name + "\n"
     assert desk.tries() == []
     assert os.listdir(desk.store / "tries") == []
+
+
+def test_tries_and_their_changes_for_programs(desk: Desk) -> None:
+    desk.attempt("--keep", "echo x > /new; chmod 600 /etc/passwd")
+    (name,) = desk.tries()
+    told = json.loads(desk.lamina("tries", "--format", "json").stdout)
+    assert (told["ID"], told["State"], told["Changes"]) == (name, "kept", "2")
+    line = desk.lamina("tries", "--format", "{{.ID}} {{.Command}}").stdout
+    assert line == f"{name} sh -c echo x > /new; chmod 600 /etc/passwd\n"
+    lines = desk.lamina("tries", "--format", "json", name).stdout.splitlines()
+    changes = {each["Path"]: each for each in map(json.loads, lines)}
+    assert set(changes) == {"/new", "/etc/passwd"}
+    assert changes["/new"]["Kind"] == "A"
+    assert (changes["/new"]["Size"], changes["/new"]["Applied"]) == (2, False)
+    assert changes["/etc/passwd"]["What"] == "mode"
 
 
 def test_yes_applies_and_no_forgets(desk: Desk) -> None:

@@ -9,20 +9,38 @@ import time
 
 from launcher.cli.context import Context
 from launcher.errors import LaunchError, shown
+from launcher.typed import TYPE_CHECKING, Final
 from unionfs import DEBUG_FLAG, HELP_FLAG, Arguments, Command, Flag, UsageError
+
+if TYPE_CHECKING:
+    from launcher.trial.changes import Item
+    from launcher.trial.record import Trial
 
 COMMAND = Command(
     "lamina tries",
-    "[--diff] [--all] [TRY]",
+    "[-q] [--format TEMPLATE] [--diff] [--all] [TRY]",
     "list the tries that are kept, or show what one of them changed and is not applied",
     (
         Flag(("-d", "--diff"), None, "of a try: what changed in the text of files"),
         Flag(("-a", "--all"), None, "of a try: also what is applied"),
+        Flag(("--format",), "TEMPLATE", "table, json, or a template like {{.ID}} {{.State}}"),
         Flag(("-q", "--quiet"), None, "ids only"),
         HELP_FLAG,
         DEBUG_FLAG,
     ),
 )
+
+
+_TITLES: Final = {
+    "ID": "TRY",
+    "Begun": "BEGUN",
+    "BegunAt": "BEGUN AT",
+    "State": "STATE",
+    "Changes": "CHANGES",
+    "Command": "COMMAND",
+}
+_COLUMNS: Final = ("ID", "Begun", "State", "Changes", "Command")
+_FIELDS: Final = ("Kind", "Path", "Type", "Size", "What", "Source", "Applied")
 
 
 def run(arguments: Arguments, context: Context) -> int:
@@ -44,7 +62,10 @@ def _show(arguments: Arguments, context: Context) -> int:
         items = changes.kept(trial)
         if not arguments.has("--all"):
             items = [item for item in items if not item.done]
-        if arguments.has("--diff"):
+        form = os.fsdecode(arguments.one("--format") or b"")
+        if form:
+            sys.stdout.write(_changes(trial, items, form))
+        elif arguments.has("--diff"):
             show_differences(trial, items, sys.stdout)
         else:
             show_changes(trial, items, sys.stdout)
@@ -52,29 +73,75 @@ def _show(arguments: Arguments, context: Context) -> int:
 
 
 def _list(arguments: Arguments, context: Context) -> int:
-    from launcher.cli.tables import aligned
-    from launcher.cli.times import ago
+    from launcher.cli.listing import Listing, show
+    from launcher.cli.times import ago, wall_clock
+    from launcher.documents import Row
+    from launcher.trial import record
+
+    tries = record.all_tries(context.paths)
+    if arguments.has("--quiet"):
+        sys.stdout.write("".join(trial.id + "\n" for trial in tries))
+        return 0
+    now = time.time_ns()
+    rows = []
+    for trial in tries:
+        state, changes = _state(trial)
+        rows.append(
+            Row(
+                {
+                    "Begun": ago(trial.started, now),
+                    "BegunAt": wall_clock(trial.started),
+                    "Changes": changes,
+                    "Command": shown(b" ".join(trial.args)),
+                    "ID": trial.id,
+                    "State": state,
+                }
+            )
+        )
+    form = os.fsdecode(arguments.one("--format") or b"")
+    sys.stdout.write(show(Listing(_TITLES, _COLUMNS), rows, form))
+    return 0
+
+
+def _state(trial: Trial) -> tuple[str, str]:
+    """What a try has come to, and how many changes of it are left."""
     from launcher.trial import changes, record
 
-    lines = [["TRY", "BEGUN", "STATE", "CHANGES", "COMMAND"]]
-    now = time.time_ns()
-    for trial in record.all_tries(context.paths):
-        state = record.state_of(trial)
-        left = ""
-        if state == "kept":
-            try:
-                items = changes.kept(trial)
-            except LaunchError:
-                state = "damaged"
-            else:
-                pending = sum(not item.done for item in items)
-                left = f"{pending} of {len(items)}" if pending < len(items) else str(pending)
-                if not pending:
-                    state, left = "applied", str(len(items))
-        command = shown(b" ".join(trial.args))
-        if arguments.has("--quiet"):
-            sys.stdout.write(trial.id + "\n")
-        lines.append([trial.id, ago(trial.started, now), state, left, command])
-    if not arguments.has("--quiet"):
-        sys.stdout.write(aligned(lines))
-    return 0
+    state = record.state_of(trial)
+    if state != "kept":
+        return state, ""
+    try:
+        items = changes.kept(trial)
+    except LaunchError:
+        return "damaged", ""
+    pending = sum(not item.done for item in items)
+    if not pending:
+        return "applied", str(len(items))
+    return state, f"{pending} of {len(items)}" if pending < len(items) else str(pending)
+
+
+def _changes(trial: Trial, items: list[Item], form: str) -> str:
+    """One row for each change."""
+    from launcher.cli.listing import Listing, show
+    from launcher.cli.tries import path_of
+    from launcher.documents import Row
+
+    titles = {name: name.upper() for name in _FIELDS}
+    rows = []
+    for item in items:
+        top = trial.places[item.place].mountpoint.rstrip(b"/")
+        source = "" if item.source is None else shown(top + item.source)
+        rows.append(
+            Row(
+                {
+                    "Applied": item.done,
+                    "Kind": item.kind,
+                    "Path": path_of(trial, item),
+                    "Size": item.size,
+                    "Source": source,
+                    "Type": item.type,
+                    "What": ",".join(item.what),
+                }
+            )
+        )
+    return show(Listing(titles, _FIELDS), rows, form)
