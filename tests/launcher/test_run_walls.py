@@ -273,6 +273,14 @@ def test_sysctls_and_scores(lamina: Lamina) -> None:
     assert "cannot set sysctl vm.swappiness: it is not of a namespace" in ended.err
 
 
+def test_init_is_closed_to_the_command(lamina: Lamina) -> None:
+    """It has the command's own user and rights, and is the launcher's program."""
+    text = "cat /proc/1/comm; readlink /proc/1/exe; ls /proc/1/fd; for n in maps environ; do"
+    text += " head -c 1 /proc/1/$n; done 2>&1 | grep -v denied"
+    ended = lamina.call("run", "--rm", "--init", "busybox", "sh", "-c", text)
+    assert ended.out == "lamina-init\n"
+
+
 def test_init_reaps(lamina: Lamina) -> None:
     """What loses its parent is reaped, though the command itself never reaps anything."""
     text = "sh -c 'sleep 0.01 &'; exec sleep 1000"

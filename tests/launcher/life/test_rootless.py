@@ -76,6 +76,8 @@ def test_an_ordinary_user_s_container(tmp_path: Path, granted: bool) -> None:
         lamina("restart", "-t", "0", id)
         wait_until(lambda: lamina("exec", id, "cat", "/kept").out == "x\nx\n", "the second line")
         supervisor = lamina.running(id)["supervisor"]
+        # Of a process that is not dumpable even its own user sees nothing (proc(5)).
+        assert os.stat(f"/proc/{supervisor}/fd").st_uid == 0
         lamina("stop", "-t", "0", id)
         assert lamina.status(id).startswith("Exited (137)")
         lamina("start", id)
