@@ -22,7 +22,7 @@ import warnings
 
 import prctl
 
-from launcher import child, idmap, plan, status, steps
+from launcher import child, furnishing, idmap, plan, status, steps
 from launcher.errors import LaunchError
 from launcher.isolation import namespaces, rlimits
 from launcher.spec import ContainerSpec, Process
@@ -353,11 +353,11 @@ def _clone(
                 PermissionError
             ):  # the container could not either, and said so
                 process.set_oom_score(launch.oom_score_adj)
-        trees = child.open_borrowed(launch.plan)
+        trees = furnishing.open_borrowed(launch.plan)
         for join in launch.joins:
             process.setns(join.fd, join.kinds)
         if launch.id_maps is not None:
-            trees |= child.open_trees(launch.plan)
+            trees |= furnishing.open_trees(launch.plan)
         stage = _STAGE_CLONE
         flags = process.CLONE_PARENT | launch.namespaces
         pid = process.clone3(flags, cgroup=into)
