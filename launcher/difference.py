@@ -13,7 +13,7 @@ from launcher import rootunion
 from launcher.paths import Paths
 from launcher.record import Record
 from launcher.typed import TYPE_CHECKING, Final, NamedTuple
-from unionfs import Flattened, diff
+from unionfs import Flattened, UnionError, diff
 
 if TYPE_CHECKING:
     from unionfs import Change, MountConfig
@@ -24,6 +24,8 @@ __all__ = ["Changed", "changes"]
 _MOUNTED_ON: Final = frozenset(
     (b"/dev", b"/proc", b"/sys", b"/etc/hostname", b"/etc/hosts", b"/etc/resolv.conf")
 )
+# How often to read a container that is changing meanwhile.
+_ATTEMPTS: Final = 20
 
 
 class Changed(NamedTuple):
@@ -34,8 +36,22 @@ class Changed(NamedTuple):
 
 
 def changes(paths: Paths, record: Record) -> list[Changed]:
-    """The changes of a container, running or not, ordered by path. Raises UnionError."""
+    """The changes of a container, running or not, ordered by path. Raises UnionError.
+
+    One that runs may rename or remove what is just being read; then all is read anew.
+    """
     union = rootunion.union(paths, record)
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return _changes(union)
+        except (OSError, UnionError) as error:
+            cause = error.__cause__ if isinstance(error, UnionError) else error
+            if not isinstance(cause, (FileNotFoundError, NotADirectoryError)):
+                raise
+    return _changes(union)
+
+
+def _changes(union: MountConfig) -> list[Changed]:
     assert union.upper is not None
     found = diff(union.upper, union.lower, userxattr=union.userxattr, work=union.work, detail=False)
     told: dict[bytes, str] = {}

@@ -259,6 +259,17 @@ D /ren
     assert ended.err.startswith("lamina: cannot find container nosuch: ")
 
 
+def test_diff_of_what_changes_meanwhile(lamina: Lamina) -> None:
+    text = (
+        "while :; do mkdir -p /a/b/c; echo > /a/b/f; mv /var /v; rm -f /v/x; echo > /v/x;"
+        " mv /a/b /a/d; mv /v /var; rm -r /a; done"
+    )
+    id = lamina.start("busybox", "sh", "-c", text)
+    for _ in range(12):
+        for line in lamina("diff", id).lines:
+            assert line.partition(" ")[0] in ("A", "C", "D")
+
+
 def test_squash(lamina: Lamina, changed: str) -> None:
     shown = lamina.good("exec", changed, "/bin/sh", "-c", _SHOW)
     lamina.good("commit", changed, "made")
