@@ -415,8 +415,11 @@ class Completion:
         self._source = node.open_content(os.O_RDONLY)
         self._target = -1
         self._brake = Brake()
+        self._capability: bytes | None = None
         try:
             self._target = node.open_real(os.O_RDWR)
+            with contextlib.suppress(OSError):
+                self._capability = os.getxattr(self._target, names.CAPABILITY)
         except BaseException:
             self.abandon()
             raise
@@ -444,6 +447,11 @@ class Completion:
         """Let the copy stand for its own content from now on."""
         node, found = self.node, self._stat
         try:
+            # Writing the content took them away, as any write does (capabilities(7), chmod(2)).
+            if os.fstat(self._target).st_mode != found.st_mode:
+                os.fchmod(self._target, stat.S_IMODE(found.st_mode))
+            if self._capability is not None and self._size:
+                os.setxattr(self._target, names.CAPABILITY, self._capability)
             os.utime(self._target, ns=(found.st_atime_ns, found.st_mtime_ns))
             os.removexattr(self._target, self._stack.marks.prefix + names.METACOPY)
         finally:

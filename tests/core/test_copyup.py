@@ -315,6 +315,22 @@ def test_metadata_only_copy(bench: Bench) -> None:
     assert bench.stat("moved").mode & 0o777 == 0o600
 
 
+def test_completing_a_metadata_only_copy_keeps_capabilities(bench: Bench) -> None:
+    """That content is brought up is no write to the file: only a write takes them away."""
+    capability = b"\x01\x00\x00\x02" + b"\x00\x04" + b"\x00" * 14
+    bench.lower(0, {"tool": b"program"})
+    os.setxattr(bench.path("low0", "tool"), b"security.capability", capability)
+    bench.mount(metacopy=True)
+    bench.mounted.setattr(bench.node("tool"), mode=0o4755)
+    # A chmod keeps them.
+    assert bench.mounted.getxattr(bench.node("tool"), b"security.capability") == capability
+    assert os.stat(bench.path("upper", "tool")).st_blocks == 0
+    bench.mounted.release(bench.open("tool", os.O_WRONLY))
+    assert os.stat(bench.path("upper", "tool")).st_blocks > 0
+    assert bench.mounted.getxattr(bench.node("tool"), b"security.capability") == capability
+    assert bench.stat("tool").mode & 0o7777 == 0o4755
+
+
 def test_link_of_a_metadata_only_copy_finds_its_content(bench: Bench) -> None:
     """Nothing below has the second name, so the file itself says what it stands for."""
     content = os.urandom(300_000)
