@@ -145,7 +145,7 @@ def attack(arena: Arena, chance: random.Random) -> str:
     if chance.random() < 0.5:
         data = _bent(chance, data)
     if chance.random() < 0.1:
-        data = gzip.compress(data, 1)
+        data = gzip.compress(data, 1, mtime=0)
         if chance.random() < 0.5:
             data = _bent(chance, data)
     before = arena.state()
@@ -356,7 +356,7 @@ def _oci(chance: random.Random) -> bytes:
         described = []
         for data in plain:
             suffix = chance.choice(("", "+gzip"))
-            kept = gzip.compress(data, 1) if suffix else data
+            kept = gzip.compress(data, 1, mtime=0) if suffix else data
             if chance.random() < 0.1:
                 kept = _bent(chance, kept)
             described.append(blob(kept, f"application/vnd.oci.image.layer.v1.tar{suffix}"))
