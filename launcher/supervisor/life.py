@@ -25,7 +25,7 @@ from launcher.supervisor.log import Log
 from launcher.supervisor.loop import READ, Loop, Timer
 from launcher.supervisor.peers import Peer
 from launcher.supervisor.serving import Serving
-from launcher.supervisor.streams import Input, Output, resize
+from launcher.supervisor.streams import Streams
 from launcher.sys import process
 from launcher.typed import Any, Callable, Final
 from unionfs.light import contextlib, json, signal
@@ -77,10 +77,7 @@ class Life:
         self._lock = -1
         self._listening: _socket.socket | None = None
         self._log: Log | None = None
-        self._outputs: list[Output] = []
-        self._input: Input | None = None
-        self._terminal = -1
-        self._size = (0, 0)
+        self._streams = Streams(self.loop, self.peers, self._output_ended)
         self._begun = 0
         self._code: int | None = None
         self._over = False
@@ -88,8 +85,6 @@ class Life:
         self._ended = 0
         self._oom = False
         self._error = ""
-        self._once = False
-        self._channel: _socket.socket | None = None
         self.owner: Peer | None = self._meet(owner)
 
     def run(self) -> None:
@@ -131,18 +126,15 @@ class Life:
                 self._on_request(peer, fields)
             except LaunchError as error:
                 self.refuse(peer, error)
-        elif kind == frames.STDIN and peer.feeds and self._input is not None:
-            self._input.feed(peer, content)
-        elif kind == frames.STDIN_END and peer.feeds and self._input is not None:
-            if self._input.once:
-                self._input.end()
+        elif kind == frames.STDIN and peer.feeds:
+            self._streams.feed(peer, content)
+        elif kind == frames.STDIN_END and peer.feeds:
+            self._streams.end_input()
         elif kind == frames.SIGNAL:
             self.signal(content[0])
         elif kind == frames.RESIZE:
-            self._size = struct.unpack("!HH", content)
-            self._resize()
-            if self.started is not None and self._terminal >= 0:
-                rows, columns = self._size
+            rows, columns = struct.unpack("!HH", content)
+            if self._streams.resize(rows, columns) and self.started is not None:
                 self.note("resize", height=str(rows), width=str(columns))
 
     def _on_request(self, peer: Peer, fields: dict[str, Any]) -> None:
@@ -167,8 +159,8 @@ class Life:
             self._let_go(peer)
         if self.again is peer:
             self.again = None
-        if peer.feeds and self._input is not None and self._input.once:
-            self._input.end()
+        if peer.feeds:
+            self._streams.end_input()
         self._on_drained(peer)
         if peer.streams and self.started is not None:
             self.note("detach")
@@ -180,8 +172,7 @@ class Life:
                 self._abort(None)
 
     def _on_drained(self, peer: Peer) -> None:
-        for output in self._outputs:
-            output.go_on()
+        self._streams.go_on()
 
     def reply(self, peer: Peer, fields: dict[str, Any]) -> None:
         peer.send(frames.message(frames.REPLY, fields))
@@ -204,7 +195,7 @@ class Life:
         assert owner is not None
         self.paths = Paths(os.fsencode(fields["root"]), os.fsencode(fields["run"]))
         self.record = records.decode(fields["record"])
-        self._size = tuple(fields["size"])
+        self._streams.size = tuple(fields["size"])
         try:
             self._take_charge()
             self._begin(once=bool(fields["stdin"]))
@@ -263,81 +254,25 @@ class Life:
         assert self._log is not None
         self.group = Group.create(record.id, launching.resources(record))
         self._serving.wait()
-        ours: list[int] = []
-        theirs: list[int] = []
-        terminal: _socket.socket | None = None
+        streams = self._streams
+        theirs = streams.make(tty=record.tty, interactive=record.interactive, once=once)
         try:
-            if record.tty:
-                terminal, inside = _socket.socketpair()
-                null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-                theirs += [null, null, null, inside.detach()]
-            else:
-                theirs.append(self._open_input(ours))
-                for _ in range(2):
-                    reader, writer = os.pipe2(os.O_CLOEXEC)
-                    ours.append(reader)
-                    theirs.append(writer)
             launch = launching.launch(
                 self.paths,
                 record,
                 self.merged,
                 (theirs[0], theirs[1], theirs[2]),
                 theirs[3] if record.tty else -1,
-                self._size,
+                streams.size,
             )
             self._beginning = start.begin(launch, self.group)
         except BaseException:
-            for fd in ours:
-                os.close(fd)
-            if terminal is not None:
-                terminal.close()
+            streams.give_up()
             raise
         finally:
             for fd in set(theirs):
                 os.close(fd)
-        self._channel = terminal
-        self._once = once
-        if terminal is None:
-            self._connect(ours)
-
-    def _open_input(self, ours: list[int]) -> int:
-        """The container's standard input; where it is a pipe, the other end goes into `ours`."""
-        if not self.record.interactive:
-            return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        reader, writer = os.pipe2(os.O_CLOEXEC)
-        ours.append(writer)
-        return reader
-
-    def _connect(self, ours: list[int]) -> None:
-        """Read the container's pipes, and write to its standard input if that is one."""
-        assert self._log is not None
-        rest = list(ours)
-        if self.record.interactive:
-            self._input = Input(rest.pop(0), self.loop, once=self._once, terminal=False)
-        for fd, kind in zip(rest, (frames.STDOUT, frames.STDERR), strict=True):
-            self._outputs.append(
-                Output(fd, kind, self.loop, self._log, self.peers, self._output_ended)
-            )
-
-    def _connect_terminal(self, channel: _socket.socket) -> None:
-        assert self._log is not None
-        _, rights, _, _ = channel.recvmsg(1, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
-        channel.close()
-        (master,) = struct.unpack("=i", rights[0][2])
-        self._terminal = master
-        if self.record.interactive:
-            self._input = Input(os.dup(master), self.loop, once=self._once, terminal=True)
-        self._outputs.append(
-            Output(
-                os.dup(master), frames.STDOUT, self.loop, self._log, self.peers, self._output_ended
-            )
-        )
-        self._resize()
-
-    def _resize(self) -> None:
-        if self._terminal >= 0 and self._size != (0, 0):
-            with contextlib.suppress(OSError):
-                resize(self._terminal, *self._size)
+        streams.connect(self._log)
 
     def _go(self, fields: dict[str, Any]) -> None:
         owner = self.owner
@@ -358,9 +293,8 @@ class Life:
             self._beginning = None
             started = beginning.go()
         self.started = started
-        if self._channel is not None:
-            self._connect_terminal(self._channel)
-            self._channel = None
+        assert self._log is not None
+        self._streams.connect_terminal(self._log)
         self.loop.watch(started.pidfd, READ, self._exited)
         self._code = None
         self.stopping = False
@@ -412,8 +346,7 @@ class Life:
         if self._beginning is not None:
             self._beginning.__exit__(None, None, None)
             self._beginning = None
-        for output in list(self._outputs):
-            output.close()
+        self._streams.close_outputs()
         self._tear_down()
         if self.owner is not None and error is not None:
             self.refuse(self.owner, error)
@@ -536,32 +469,20 @@ class Life:
         if not self._has_own_pids():
             # What it left in a namespace that goes on.
             self.group.kill()
-        for output in list(self._outputs):
-            output.drain()
-        if any(not output.ended for output in self._outputs):
-            self.after("output", _LAST_OUTPUT, self._cut_output)
+        self._streams.drain()
+        if not self._streams.ended:
+            self.after("output", _LAST_OUTPUT, self._streams.cut)
         self._output_ended()
 
     def _output_ended(self) -> None:
-        if self._code is not None and all(output.ended for output in self._outputs):
+        if self._code is not None and self._streams.ended:
             self._cancel("output")
-            self._outputs.clear()
             # Not from within the reading of the last one.
             self.after("finish", 0, self._run_ended)
 
-    def _cut_output(self) -> None:
-        for output in list(self._outputs):
-            output.drain()
-            output.close()
-
     def _run_ended(self) -> None:
         """The container has ended and its output is complete: once more, or that was it."""
-        if self._input is not None:
-            self._input.close()
-            self._input = None
-        if self._terminal >= 0:
-            os.close(self._terminal)
-            self._terminal = -1
+        self._streams.close()
         assert self._code is not None
         assert self._log is not None
         self._log.flush()

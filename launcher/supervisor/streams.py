@@ -7,6 +7,7 @@ the container has ended, what is left in the pipes is taken in any case.
 
 from __future__ import annotations
 
+import _socket
 import fcntl
 import os
 import struct
@@ -16,8 +17,9 @@ from launcher.supervisor.log import Log
 from launcher.supervisor.loop import READ, WRITE, Loop
 from launcher.supervisor.peers import Peer
 from launcher.typed import Callable, Final, Iterable
+from unionfs.light import contextlib
 
-__all__ = ["Input", "Output", "resize"]
+__all__ = ["Input", "Output", "Streams", "resize"]
 
 _PORTION: Final = 1 << 16
 _TIOCSWINSZ: Final = 0x5414  # ioctl_tty(2)
@@ -163,3 +165,138 @@ class Input:
             self._loop.forget(self._fd)
             os.close(self._fd)
             self._fd = -1
+
+
+class Streams:
+    """All standard streams of a container, from run to run.
+
+    size -- rows and columns of its terminal; (0, 0): not known
+    """
+
+    def __init__(self, loop: Loop, peers: Iterable[Peer], on_end: Callable[[], None]) -> None:
+        """`peers` as for `Output`. `on_end` is called at the end of each output."""
+        self.size = (0, 0)
+        self._loop = loop
+        self._peers = peers
+        self._on_end = on_end
+        self._outputs: list[Output] = []
+        self._input: Input | None = None
+        self._terminal = -1
+        self._ours: list[int] = []
+        self._channel: _socket.socket | None = None
+        self._interactive = False
+        self._once = False
+
+    def make(self, *, tty: bool, interactive: bool, once: bool) -> tuple[int, ...]:
+        """Make the ends of a run, and return the container's, which the caller closes: three
+        standard descriptors, and with `tty` a socket over which it sends its terminal.
+
+        `once`: its input ends with that of the client that gives it.
+        """
+        self._interactive, self._once = interactive, once
+        if tty:
+            self._channel, inside = _socket.socketpair()
+            null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+            return null, null, null, inside.detach()
+        theirs = []
+        if interactive:
+            reader, writer = os.pipe2(os.O_CLOEXEC)
+            self._ours.append(writer)
+            theirs.append(reader)
+        else:
+            theirs.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+        for _ in range(2):
+            reader, writer = os.pipe2(os.O_CLOEXEC)
+            self._ours.append(reader)
+            theirs.append(writer)
+        return tuple(theirs)
+
+    def give_up(self) -> None:
+        """Close what `make` made: the run does not come about."""
+        for fd in self._ours:
+            os.close(fd)
+        self._ours.clear()
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    def connect(self, log: Log) -> None:
+        """Read the container's pipes, and write to its standard input if that is one."""
+        rest, self._ours = self._ours, []
+        if rest and self._interactive:
+            self._input = Input(rest.pop(0), self._loop, once=self._once, terminal=False)
+        for fd, kind in zip(rest, (frames.STDOUT, frames.STDERR), strict=False):
+            self._outputs.append(Output(fd, kind, self._loop, log, self._peers, self._on_end))
+
+    def connect_terminal(self, log: Log) -> None:
+        """Take the terminal that the container has sent, if it was to have one."""
+        channel, self._channel = self._channel, None
+        if channel is None:
+            return
+        _, rights, _, _ = channel.recvmsg(1, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
+        channel.close()
+        (master,) = struct.unpack("=i", rights[0][2])
+        self._terminal = master
+        if self._interactive:
+            self._input = Input(os.dup(master), self._loop, once=self._once, terminal=True)
+        output = os.dup(master)
+        self._outputs.append(
+            Output(output, frames.STDOUT, self._loop, log, self._peers, self._on_end)
+        )
+        self._resize()
+
+    def resize(self, rows: int, columns: int) -> bool:
+        """Have the terminal so large, now or when there is one; whether there is one."""
+        self.size = (rows, columns)
+        self._resize()
+        return self._terminal >= 0
+
+    def _resize(self) -> None:
+        if self._terminal >= 0 and self.size != (0, 0):
+            with contextlib.suppress(OSError):
+                resize(self._terminal, *self.size)
+
+    def feed(self, peer: Peer, content: bytes) -> None:
+        """Pass on what a client has for the container's input."""
+        if self._input is not None:
+            self._input.feed(peer, content)
+
+    def end_input(self) -> None:
+        """A client gives no more: where it alone was to, that is the end of the input."""
+        if self._input is not None and self._input.once:
+            self._input.end()
+
+    @property
+    def ended(self) -> bool:
+        """Whether all output has come."""
+        return all(output.ended for output in self._outputs)
+
+    def go_on(self) -> None:
+        """A client takes more again."""
+        for output in self._outputs:
+            output.go_on()
+
+    def drain(self) -> None:
+        """Take what is there, whether clients take it or not."""
+        for output in list(self._outputs):
+            output.drain()
+
+    def cut(self) -> None:
+        """Take what is there, and wait for no more."""
+        for output in list(self._outputs):
+            output.drain()
+            output.close()
+
+    def close_outputs(self) -> None:
+        for output in list(self._outputs):
+            output.close()
+
+    def close(self) -> None:
+        """Close what is left of a run, of which all output has come."""
+        self._outputs.clear()
+        if self._input is not None:
+            self._input.close()
+            self._input = None
+        if self._terminal >= 0:
+            os.close(self._terminal)
+            self._terminal = -1
