@@ -210,6 +210,7 @@ LIGHT = frozenset(
         "errno",
         "fcntl",
         "functools",
+        "gc",
         "importlib",
         "itertools",
         "json",
