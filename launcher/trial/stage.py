@@ -151,7 +151,7 @@ class _Stage:
         self._channel = channel
         self._maps = maps
         self._caller = os.getuid(), os.getgid()
-        self._servers: list[tuple[bytes, int]] = []
+        self._servers: list[tuple[int, int]] = []
 
     def live(self, told: int, mapping: tuple[int, int]) -> NoReturn:
         """Do everything, write how it went to `told`, and end.
@@ -253,7 +253,9 @@ class _Stage:
                 b"\0"
             )[:3]
             raise LaunchError(os.fsdecode(what), thing, os.fsdecode(reason))
-        self._servers.append((mountpoint, child))
+        # Its path may be out of reach in the end: the rights on the way there can go meanwhile.
+        top = os.open(mountpoint, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._servers.append((top, child))
 
     def _show_all(self) -> None:
         """For an ordinary user: all of the host's tree, read-only, below the unions.
@@ -292,9 +294,13 @@ class _Stage:
         for inner in reversed(self._shown if self._maps is None else ()):
             with contextlib.suppress(OSError):
                 kernel.umount(self._trial.merged + inner, kernel.MNT_DETACH)
-        for mountpoint, child in reversed(self._servers):
-            with contextlib.suppress(OSError):
-                kernel.umount(mountpoint, kernel.MNT_DETACH)
+        for top, child in reversed(self._servers):
+            try:
+                kernel.umount(b"/proc/self/fd/%d" % top, kernel.MNT_DETACH)
+            except OSError:
+                # Nothing else would end it. What was written is in the upper layer already.
+                os.kill(child, signal.SIGKILL)
+            os.close(top)  # which holds the mount
             os.waitpid(child, 0)
         if self._maps is not None:
             for number in range(len(self._trial.places)):

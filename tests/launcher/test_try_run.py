@@ -9,11 +9,13 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -377,11 +379,52 @@ AS_USER = f"""
 """
 
 
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A directory on an ordinary user's way. Each run of pytest closes its own to others, also
+    those of the runs that are under way.
+    """
+    place = Path(tempfile.mkdtemp(prefix="lamina-try-"))
+    place.chmod(0o755)
+    yield place
+    shutil.rmtree(place)
+
+
+def test_a_try_ends_though_its_user_cannot_reach_it_any_more(reachable: Path) -> None:
+    fuse, ids, passwd, home = (reachable / name for name in ("fuse", "ids", "passwd", "home"))
+    os.mknod(fuse, 0o020666, os.makedev(10, 229))
+    fuse.chmod(0o666)
+    ids.touch()
+    passwd.write_text(Path("/etc/passwd").read_text() + f"tester:x:{USER}:{USER}::/:/bin/sh\n")
+    home.mkdir(0o700)
+    os.chown(home, USER, USER)
+    base = environment() | {"HOME": str(home), "LAMINA_ROOT": str(home / ".store")}
+    base.pop("XDG_RUNTIME_DIR", None)
+    words = ["try", "--keep", "sh", "-c", "echo begun; read line; echo $line > file"]
+    with subprocess.Popen(
+        ["unshare", "-m", "sh", "-euc", AS_USER, "sh", fuse, ids, passwd, *LAMINA, *words],
+        env=base, cwd=home, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as running:  # fmt: skip
+        assert running.stdout is not None
+        line = running.stdout.readline()
+        reachable.chmod(0o700)
+        try:
+            _, said = running.communicate("go on\n", timeout=scaled(60))
+        except subprocess.TimeoutExpired:
+            running.kill()
+            raise
+        finally:
+            reachable.chmod(0o755)
+    assert line == "begun\n", said
+    assert "Traceback" not in said
+    (kept,) = (home / ".store/tries").glob("*/*/upper/file")
+    assert kept.read_text() == "go on\n"
+
+
 @pytest.mark.parametrize("subordinate", [True, False])
-def test_an_ordinary_user_tries_what_it_could_do(tmp_path: Path, subordinate: bool) -> None:
-    for each in (tmp_path, *list(tmp_path.parents)[:2]):
-        each.chmod(0o755)
-    fuse, ids, passwd, home = (tmp_path / name for name in ("fuse", "ids", "passwd", "home"))
+def test_an_ordinary_user_tries_what_it_could_do(reachable: Path, subordinate: bool) -> None:
+    fuse, ids, passwd, home = (reachable / name for name in ("fuse", "ids", "passwd", "home"))
     os.mknod(fuse, 0o020666, os.makedev(10, 229))
     fuse.chmod(0o666)
     ids.write_text("tester:900000:65536\n" if subordinate else "")
@@ -411,7 +454,7 @@ def test_an_ordinary_user_tries_what_it_could_do(tmp_path: Path, subordinate: bo
     assert "Read-only file system" in done.stderr
     assert "Permission denied" in done.stderr
     store = home / ".store"
-    held = store.rename(tmp_path / "store")
+    held = store.rename(reachable / "store")
     assert snapshot(home, inodes=True) == before
     held.rename(store)
     listed = lamina("tries", "-q")
