@@ -256,12 +256,14 @@ class Flattened:
     def _directory(
         self, steps: list[_Step], step: _Step, path: bytes, node: Directory, marks: DirectoryMarks
     ) -> Iterator[FlatItem]:
-        moved = marks.redirect is not None
+        # One of the layers below comes only for the sake of a hard link, and says nothing itself.
+        mine = node.parts[0].layer.index <= self._depth
+        moved = mine and marks.redirect is not None
         new = step.new or self._is_new(node)
         if step.whole:
             yield from self._enter(steps, path, node, False, whole=True, new=new)
             return
-        hides = moved or marks.opaque or self._hides(step.node, node)
+        hides = moved or (mine and marks.opaque) or self._hides(step.node, node)
         if self._skips(path, node, moved):
             return
         yield from self._enter(steps, path, node, hides, whole=moved, new=new)

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 
 from tests.cli.test_model import Tree, make_cd, operations, space
 from unionfs import FlatItem, Flattened, MountConfig
@@ -77,6 +77,7 @@ def names(tree: Tree) -> set[frozenset[bytes]]:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(first=operations, second=operations)
+@example(first=[("exchange", 14, 0, b"b")], second=[("write", 28, 0, b"a")])
 def test_histories(
     space: Path,
     journal: bool,
