@@ -155,9 +155,12 @@ def test_a_terminal_is_real(lamina: Lamina) -> None:
         terminal.process.send_signal(signal.SIGWINCH)
         terminal.type(b"until stty size | grep '20 7''0'; do sleep 0.1; done\r")
         terminal.read_until(b"20 70")
-        terminal.type(b"echo as''leep; sleep 1000\r")
-        terminal.read_until(b"asleep")  # said by then: the line editor has let the terminal go
+        terminal.type(b"echo rea''dy; cat\r")
+        terminal.read_until(b"ready\r\n")  # the line editor has let the terminal go
+        terminal.type(b"ping\r")
+        terminal.read_until(b"ping\r\nping\r\n")  # and who reads it is in the foreground
         terminal.type(b"\x03")  # the container's terminal makes a signal of it
+        terminal.read_until(b"^C\r\n/ # ")  # what is typed before, the shell may lose
         terminal.type(b"exit 5\r")
         assert terminal.process.wait(scaled(30)) == 5
         assert termios.tcgetattr(terminal.slave) == terminal.before
