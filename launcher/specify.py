@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import stat
 
-from launcher import plan, start
+from launcher import apart, plan, start
 from launcher import record as records
 from launcher.cgroup import hierarchies
 from launcher.errors import LaunchError, SpecError
@@ -263,7 +263,10 @@ def process_of(
     user or group that there is not.
     """
     further = bool(args)
-    who = users.find(root_fd, record.user if user is None else user, record.group_add)
+    named = record.user if user is None else user
+    who = users.Account(
+        *apart.do(lambda: users.find(root_fd, named, record.group_add), keep=(root_fd,))
+    )
     granted = _granted(record, privileged)
     with_terminal = record.tty if terminal is None else terminal
     return Process(
@@ -383,7 +386,7 @@ def launch(
     if any(each.kind == "volume" for each in record.mounts):
         from launcher import population
 
-        population.fill(paths, record, root_fd)
+        apart.do(lambda: population.fill(paths, record, root_fd), keep=(root_fd,))
     with open("/proc/self/setgroups", "rb") as file:
         lone = file.read().strip() == b"deny"
     host = plan.Host(

@@ -16,8 +16,7 @@ from unionfs.typed import Callable, Final
 _CHUNK: Final = 1 << 24
 # From this much on the disc begins to write while the copy goes on: an fsync ends it (bytes).
 _EARLY: Final = 1 << 23
-# Up to this much is read and written: copy_file_range(2) first sets up a pipe, and holes in it are
-# not worth a look (bytes).
+# Up to this much is read and written: copy_file_range(2) first sets up a pipe (bytes).
 _SMALL: Final = 1 << 15
 
 
@@ -57,9 +56,6 @@ def copy_content(
     if size and (layer is None or layer.clones) and _clone(layer, source, target):
         os.ftruncate(target, size)
         return
-    if size <= _SMALL:
-        _copy_bytes(source, target, 0, size, step)
-        return
     found = os.fstat(source)
     if found.st_blocks * 512 >= found.st_size:
         _copy_extent(source, target, 0, size, step)
@@ -98,6 +94,9 @@ def _copy_extent(
     source: int, target: int, start: int, end: int, step: Callable[[], None] | None
 ) -> None:
     position = start
+    if end - start <= _SMALL:
+        _copy_bytes(source, target, start, end, step)
+        return
     try:
         while position < end:
             if step is not None:

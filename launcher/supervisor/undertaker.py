@@ -26,6 +26,8 @@ _SHELL: Final = "/bin/sh"
 _SCRIPT: Final = 'trap "" HUP INT TERM; read word || exec "$@"'
 _KILLED: Final = 137
 _REASON: Final = "its supervisor was killed"
+_PATIENCE: Final = 5.0  # seconds
+_PAUSE: Final = 0.02
 
 
 class Undertaker:
@@ -74,23 +76,25 @@ def abandoned(paths: Paths, id: str) -> bool:
     return os.path.isdir(paths.runtime(id)) and not runtime.alive(paths, id)
 
 
-def tidy(paths: Paths, id: str) -> None:
+def tidy(paths: Paths, id: str) -> bool:
     """Clear up behind a supervisor that was killed; nothing to do where there is none.
 
     Its container's processes and cgroup are gone when this returns, its end is in the database, and
-    a container that was to be removed at its end is.
+    a container that was to be removed at its end is. False: somebody else is at it, or it has been
+    started again.
     """
     if not os.path.isdir(paths.runtime(id)):
-        return
+        return True
     try:
         lock = runtime.claim(paths, id)
     except LaunchError:
-        return  # somebody else is at it, or it has been started again
+        return False
     try:
         _bury(paths, id)
     finally:
         runtime.clear(paths, id)
         os.close(lock)
+    return True
 
 
 def _bury(paths: Paths, id: str) -> None:
@@ -136,7 +140,12 @@ def remove_cgroup(id: str) -> None:
 def main() -> None:
     """`python -m launcher.supervisor.undertaker ROOT RUN ID`."""
     root, run, id = sys.argv[1:]
-    tidy(Paths(os.fsencode(root), os.fsencode(run)), id)
+    paths = Paths(os.fsencode(root), os.fsencode(run))
+    # The pipe may end before the lock is free: the kernel closes a killed process's files in an
+    # order of its own, and copies of it that were about to become something else hold both.
+    deadline = time.monotonic() + _PATIENCE
+    while not tidy(paths, id) and time.monotonic() < deadline:
+        time.sleep(_PAUSE)
 
 
 if __name__ == "__main__":

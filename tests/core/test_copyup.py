@@ -106,6 +106,18 @@ def test_holes_stay_holes(bench: Bench) -> None:
     bench.mounted.release(file)
 
 
+@pytest.mark.parametrize("size", [6, 4096, 20_000])
+def test_a_small_hole_stays_a_hole(bench: Bench, size: int) -> None:
+    """As with kernel overlayfs, lseek(2) tells of no data in it."""
+    bench.lower(0, {"hole": lambda path: Path(os.fsdecode(path)).touch()})
+    os.truncate(bench.path("low0", "hole"), size)
+    bench.mount()
+    bench.mounted.release(bench.open("hole", os.O_RDWR))
+    copy = os.stat(bench.path("upper", "hole"))
+    assert (copy.st_size, copy.st_blocks) == (size, 0)
+    assert bench.read("hole") == bytes(size)
+
+
 def test_long_copy_is_a_job_that_may_run_elsewhere(bench: Bench) -> None:
     bench.lower(0, {"big": os.urandom(3 * INLINE)})
     union = bench.mount()
