@@ -349,9 +349,8 @@ def _clone(
             into = None
             stage = _STAGE_JOIN
         if launch.oom_score_adj is not None:
-            with contextlib.suppress(
-                PermissionError
-            ):  # the container could not either, and said so
+            # Where it may not be set, the container itself had to do without, and said so.
+            with contextlib.suppress(PermissionError):
                 process.set_oom_score(launch.oom_score_adj)
         trees = furnishing.open_borrowed(launch.plan)
         for join in launch.joins:

@@ -12,7 +12,8 @@ import os
 import stat
 
 from launcher.sys import files
-from launcher.typed import Callable, Final, Sequence
+from launcher.typed import Final, Sequence
+from unionfs.light import threading
 
 __all__ = ["Flush"]
 
@@ -25,7 +26,7 @@ class Flush:
     """What was begun and is not known to be on the disc yet."""
 
     def __init__(self) -> None:
-        self._pending: list[Callable[[], object]] = []
+        self._pending: list[threading.Thread] = []
         self._much: bytes | None = None
         self._errors: list[OSError] = []
 
@@ -62,16 +63,11 @@ class Flush:
                 os.close(fd)
             self._much = None
         while self._pending:
-            self._pending.pop()()
+            self._pending.pop().join()
         if self._errors:
             raise self._errors[0]
 
     def _start(self, fds: Sequence[int]) -> None:
-        from _thread import allocate_lock, start_new_thread
-
-        running = allocate_lock()
-        running.acquire()
-
         def run() -> None:
             for fd in fds:
                 try:
@@ -79,10 +75,11 @@ class Flush:
                 except OSError as error:
                     self._errors.append(error)
                 os.close(fd)
-            running.release()
 
+        thread = threading.Thread(target=run, name="flush", daemon=True)
         try:
-            start_new_thread(run, ())
+            thread.start()
         except RuntimeError:  # as many threads as this user may have
             run()
-        self._pending.append(running.acquire)
+        else:
+            self._pending.append(thread)

@@ -7,11 +7,13 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from launcher import runtime
 from tests.launcher.command import Lamina
 from tests.support.clock import scaled, wait_until
 
@@ -424,6 +426,21 @@ def test_attach_follows_and_passes_signals_on(lamina: Lamina) -> None:
     out, _ = process.communicate(timeout=scaled(30))
     assert process.returncode == 5
     assert out.endswith(b"bye\n")
+
+
+def test_an_undertaker_waits_for_the_lock(lamina: Lamina) -> None:
+    """A copy of a killed supervisor may hold it for longer than the pipe that tells of the end."""
+    id = lamina("create", "busybox", "true").out.strip()
+    lock = runtime.claim(lamina.paths, id)
+    roots = (os.fsdecode(lamina.paths.root), os.fsdecode(lamina.paths.run))
+    words = [sys.executable, "-m", "launcher.supervisor.undertaker", *roots, id]
+    with subprocess.Popen(words) as undertaker:
+        waiting = Path(f"/proc/{undertaker.pid}/wchan")
+        wait_until(lambda: waiting.read_text() == "hrtimer_nanosleep", "it to wait")
+        os.close(lock)
+        assert undertaker.wait(scaled(30)) == 0
+    assert lamina.remains() == []
+    lamina("rm", id)
 
 
 @pytest.mark.parametrize("milliseconds", [0, 50, 100, 150, 250, 400])
